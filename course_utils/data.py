@@ -1,0 +1,110 @@
+"""MNIST as a dataset in memory, and as a LightningDataModule."""
+
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, random_split
+from torchvision import datasets
+
+from course_utils.mnist import find_mnist
+
+__all__ = ["MEAN", "STD", "DigitImages", "MNISTDataModule", "find_mnist", "keep_batch", "seeded"]
+
+# Mean and standard deviation of the pixels of MNIST's training set, with pixels from 0 to 1.
+MEAN, STD = 0.1307, 0.3081
+
+
+class DigitImages(Dataset):
+    """MNIST digits held in memory, normalised once instead of at every access.
+
+    `images` is float32 of shape (N, 1, 28, 28), or (N, 1, 32, 32) with `pad=2`, with mean about 0
+    and standard deviation about 1; `labels` is int64 of shape (N,). The values are those of
+    torchvision's `ToTensor` and `Normalize((0.1307,), (0.3081,))`, bit for bit.
+
+    A DataLoader asks `__getitems__` for a whole batch at once, so give it
+    `collate_fn=keep_batch`: the batch is already put together.
+    """
+
+    def __init__(self, root: str | Path, train: bool = True, pad: int = 0):
+        """Read the digits from `root`, a folder as torchvision's MNIST takes it.
+
+        Raises RuntimeError if the files are not there: `find_mnist().root` is where they are.
+        """
+        raw = datasets.MNIST(root, train=train, download=False)
+        images = F.pad(raw.data, (pad, pad, pad, pad)).unsqueeze(1)
+        self.images = images.float().div_(255).sub_(MEAN).div_(STD)
+        self.labels = raw.targets
+
+    def __len__(self) -> int:
+        """Return the number of digits."""
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return one image, (1, H, W), and its label, a tensor without dimensions."""
+        return self.images[index], self.labels[index]
+
+    def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a batch of B images, (B, 1, H, W), and their labels, (B,), in one look-up."""
+        chosen = torch.as_tensor(indices, device=self.labels.device)
+        return self.images[chosen], self.labels[chosen]
+
+    def to(self, device: torch.device | str) -> "DigitImages":
+        """Move images and labels to a device, for a loader that yields batches there."""
+        self.images, self.labels = self.images.to(device), self.labels.to(device)
+        return self
+
+
+def keep_batch(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the batch as it is: the `collate_fn` for `DigitImages`."""
+    return batch
+
+
+def seeded(seed: int) -> torch.Generator:
+    """Return a random generator of its own, so that nothing else can shift what it draws."""
+    return torch.Generator().manual_seed(seed)
+
+
+class MNISTDataModule(L.LightningDataModule):
+    """MNIST split into 55,000 digits to train, 5,000 to validate and 10,000 to test.
+
+    On the bundled sample the split has the same proportions: 3,667, 333 and 1,000. Batches are
+    (B, 1, 28, 28) float32 and (B,) int64; `pad=2` gives 32 x 32 pixels. Each loader has its own
+    generator, started from `seed`, so that one loader's shuffling never depends on another's.
+    """
+
+    def __init__(self, batch_size: int = 64, seed: int = 42, pad: int = 0):
+        super().__init__()
+        self.batch_size, self.seed, self.pad = batch_size, seed, pad
+
+    def prepare_data(self):  # runs once per machine: fetch, and set nothing on self
+        find_mnist()
+
+    def setup(self, stage=None):  # runs in every process: build the datasets
+        root = find_mnist().root
+        digits = DigitImages(root, train=True, pad=self.pad)
+        sizes = [len(digits) - len(digits) // 12, len(digits) // 12]
+        self.train, self.val = random_split(digits, sizes, generator=seeded(self.seed))
+        self.test = DigitImages(root, train=False, pad=self.pad)
+
+    def loader(self, dataset, shuffle=False):
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            collate_fn=keep_batch,
+            generator=seeded(self.seed),
+        )
+
+    def train_dataloader(self):
+        return self.loader(self.train, shuffle=True)
+
+    def val_dataloader(self):
+        return self.loader(self.val)
+
+    def test_dataloader(self):
+        return self.loader(self.test)
+
+    def predict_dataloader(self):
+        return self.loader(self.test)

@@ -1,0 +1,125 @@
+"""From two traces to a report."""
+
+import torch
+
+from course_utils.parity.diagnose import diagnose
+from course_utils.parity.pair import Pair
+from course_utils.parity.report import Difference, Report
+from course_utils.parity.trace import Trace
+
+NO_STEPS = (
+    "{name} recorded no optimizer step, so there is nothing to compare. Put the training inside "
+    "the `with trace(model)` block, and trace the very model whose parameters the optimizer has."
+)
+
+
+def compare(
+    first: Trace,
+    second: Trace,
+    names: tuple[str, str] = ("raw loop", "Lightning"),
+    losses: tuple[list[float], list[float]] | None = None,
+) -> Report:
+    """Return the report of where two traced runs first differ, in what, and why.
+
+    The verdict is `identical` (the same gradients, weights and buffers at every step, bit for
+    bit), `equal within rounding`, or `different`. `names` says what the report calls the two
+    runs. `losses`, one list for each run, replaces the losses that the traces saw in the plot.
+    Raises TypeError for anything but two traces and ValueError for a trace without steps.
+    """
+    for trace, name in zip((first, second), names, strict=True):
+        _check(trace, name)
+    pair = Pair(first, second, names)
+    _find(pair)
+    verdict = _verdict(pair)
+    return Report(
+        verdict=verdict,
+        names=names,
+        steps=(len(first.steps), len(second.steps)),
+        facts=_facts(pair) if verdict == "identical" else [],
+        first_difference=_difference(pair),
+        diagnosis=None if verdict == "identical" else diagnose(pair, verdict),
+        notes=_notes(pair),
+        largest_difference=None if pair.aspect == "model" else pair.largest_difference(),
+        losses=losses or (first.losses, second.losses),
+    )
+
+
+def _check(trace: object, name: str) -> None:
+    if not isinstance(trace, Trace):
+        raise TypeError(
+            f"compare() takes two traces, but {name} is a {type(trace).__name__}: "
+            "use the name after `as` in `with trace(model) as name:`."
+        )
+    if not trace.steps:
+        raise ValueError(NO_STEPS.format(name=name))
+
+
+def _find(pair: Pair) -> None:
+    """Set where the two runs part: before, during or after their common steps."""
+    starts, ends = (pair.a.start, pair.b.start), (pair.a.end, pair.b.end)
+    shapes = [[tensor.shape for tensor in start.parameters.values()] for start in starts]
+    if shapes[0] != shapes[1]:
+        pair.aspect = "model"
+    elif not _equal(*(start.parameters for start in starts)):
+        pair.aspect = "initial weights"
+    else:
+        pair.locate()
+    if pair.aspect:
+        return
+    if len(pair.a.steps) != len(pair.b.steps):
+        pair.aspect = "length"
+    elif not _equal(*(end.parameters for end in ends)):
+        pair.aspect = "final weights"
+
+
+def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Return whether all tensors are equal in order; a NaN equals a NaN, as its bits do."""
+    return all(
+        torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+        for one, other in zip(a.values(), b.values(), strict=True)
+    )
+
+
+def _verdict(pair: Pair) -> str:
+    if not pair.aspect:
+        return "identical"
+    return "equal within rounding" if pair.is_rounding() else "different"
+
+
+def _difference(pair: Pair) -> Difference | None:
+    if not pair.aspect:
+        return None
+    if pair.aspect == "length":
+        return Difference(pair.common + 1, "length")
+    step = None if pair.index is None else pair.index + 1
+    return Difference(step, pair.aspect, pair.where() if step else "")
+
+
+def _facts(pair: Pair) -> list[tuple[str, str]]:
+    """Return what was compared and found equal, with the numbers of it."""
+    steps = pair.a.steps
+    tensors = pair.a.start.parameters
+    values = sum(tensor.numel() for tensor in tensors.values())
+    batches = sum(len(step.calls) for step in steps)
+    facts = [
+        ("initial weights", f"{len(tensors)} tensors, {values:,} values"),
+        ("batches", f"{batches:,}, in the same order"),
+        ("gradients", f"{len(steps):,} steps, every value"),
+        ("learning rates", f"{len(steps):,} steps"),
+        ("weights after each step", f"{len(steps):,} steps, every value"),
+    ]
+    if pair.a.start.buffers:
+        facts.append(("buffers after each step", f"{len(pair.a.start.buffers)} tensors"))
+    differing = pair.harmless()
+    renamed = {"batches": "batch", "learning rates": "learning rate"}
+    return [fact for fact in facts if renamed.get(fact[0]) not in differing]
+
+
+def _notes(pair: Pair) -> list[str]:
+    notes = []
+    if not pair.aspect:
+        notes += [f"The {aspect} differed without any effect." for aspect in pair.harmless()]
+    elif pair.aspect != "length" and len(pair.a.steps) != len(pair.b.steps):
+        lengths = pair.say("{:,} steps", len(pair.a.steps), len(pair.b.steps))
+        notes.append(f"The runs also have different lengths ({lengths}).")
+    return notes

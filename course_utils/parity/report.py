@@ -1,0 +1,134 @@
+"""What the port doctor says: in text, in a notebook, and as an assertion."""
+
+from dataclasses import dataclass, field
+from html import escape
+from textwrap import fill
+
+from course_utils.parity.diagnose import Diagnosis
+
+COLOURS = {"identical": "#00735c", "equal within rounding": "#8a6d00", "different": "#b23c00"}
+MARKS = {"identical": "✓", "equal within rounding": "≈", "different": "✗"}
+
+
+class ParityError(AssertionError):
+    """Two training runs are not identical; the message is the report's explanation."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two runs first differ: the step (from 1; None before the first), in what, and where.
+
+    `what` is one of: model, initial weights, parameters, batch, mode, precision, forward output,
+    gradient, learning rate, optimizer, update, buffers, length, final weights. `where` names the
+    first tensor that differs, if there is one.
+    """
+
+    step: int | None
+    what: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        """Say it as a phrase: `in the batch, at step 59`."""
+        place = f" ({self.where})" if self.where else ""
+        moment = "" if self.step is None else f", at step {self.step:,}"
+        return f"in the {self.what}{place}{moment}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The comparison of two traced runs.
+
+    `verdict` is `identical`, `equal within rounding` or `different`. `first_difference` and
+    `diagnosis` are None for identical runs. `largest_difference` is the largest absolute
+    difference between two final weights (None if the models cannot be compared).
+    """
+
+    verdict: str
+    names: tuple[str, str]
+    steps: tuple[int, int]
+    facts: list[tuple[str, str]]
+    first_difference: Difference | None
+    diagnosis: Diagnosis | None
+    notes: list[str]
+    largest_difference: float | None
+    losses: tuple[list[float], list[float]] = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return the explanation as plain text."""
+        return self.explain()
+
+    def explain(self) -> str:
+        """Return the verdict, the first difference, its evidence, its usual cause and its cure."""
+        lines = [f"{MARKS[self.verdict]} {self._headline()}"]
+        if self.diagnosis is None:
+            width = max(len(what) for what, _ in self.facts)
+            lines += [f"  {what:<{width}}   equal: {extent}" for what, extent in self.facts]
+        else:
+            lines += [_paragraph(title, text) for title, text in self._findings()]
+        return "\n".join(lines + [_paragraph("Noted", note) for note in self.notes])
+
+    def assert_identical(self) -> None:
+        """Raise `ParityError`, with the explanation, unless the verdict is `identical`."""
+        if self.verdict != "identical":
+            raise ParityError("\n" + self.explain())
+
+    def plot(self):
+        """Draw both loss curves and the step where the runs part; return the figure."""
+        from course_utils.plots import paired_losses
+
+        step = self.first_difference.step if self.first_difference else None
+        return paired_losses(self.losses, self.names, step)
+
+    def _headline(self) -> str:
+        who = " and ".join(self.names)
+        if self.verdict == "identical":
+            return f"identical: {who} agree at all {self.steps[0]:,} steps, bit for bit"
+        if self.verdict == "different":
+            return f"different: {who} part {self.first_difference}"
+        return (
+            f"equal within rounding: {who} agree, but for differences of up to "
+            f"{self.largest_difference:.2g} in the final weights"
+        )
+
+    def _findings(self) -> list[tuple[str, str]]:
+        found = self.diagnosis
+        return [
+            ("Diagnosis", found.name),
+            *(("Evidence", line) for line in found.evidence),
+            ("Usual cause", found.cause),
+            ("How to mend it", found.mend),
+        ]
+
+    def _repr_html_(self) -> str:
+        rows = self.facts if self.diagnosis is None else self._findings()
+        rows = rows + [("Noted", note) for note in self.notes]
+        body = "".join(
+            f"<tr><th style='text-align:left;vertical-align:top'>{escape(what)}</th>"
+            f"<td style='text-align:left'>{'equal: ' if self.diagnosis is None else ''}"
+            f"{_code(text)}</td></tr>"
+            for what, text in rows
+        )
+        colour = COLOURS[self.verdict]
+        return (
+            f"<div style='border-left:6px solid {colour};padding:2px 12px;max-width:60em'>"
+            f"<p><b style='color:{colour}'>{MARKS[self.verdict]} {escape(self._headline())}</b></p>"
+            f"<table>{body}</table></div>"
+        )
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        bundle = {"text/html": self._repr_html_(), "text/plain": self.explain()}
+        display(bundle, raw=True)
+        if all(loss == loss for loss in (*self.losses[0][:1], *self.losses[1][:1])):
+            display(self.plot())
+
+
+def _paragraph(title: str, text: str) -> str:
+    return fill(f"{title}: {text}", 92, initial_indent="  ", subsequent_indent="    ")
+
+
+def _code(text: str) -> str:
+    """Return text for HTML, with what stands between backticks as code."""
+    pieces = escape(text).split("`")
+    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces))
