@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from cycler import cycler
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -84,8 +83,9 @@ def bars(values: Mapping[str, float], x: str, title: str = "", form: str = "{:.2
         places = np.arange(len(values))[::-1]
         axis.barh(places, list(values.values()), height=0.6, color=COLOURS[0], linestyle="-")
         for place, value in zip(places, values.values(), strict=True):
-            axis.annotate(form.format(value), (value, place), (4, 0), textcoords="offset points",
-                          va="center")
+            axis.annotate(
+                form.format(value), (value, place), (4, 0), textcoords="offset points", va="center"
+            )
         axis.set_yticks(places, list(values))
         axis.set(xlabel=x, title=title, xlim=(0, 1.15 * max(values.values())))
         axis.grid(False)
@@ -108,8 +108,15 @@ def confusion_matrix(matrix: Tensor, title: str = "") -> Figure:
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 dark = row != column and count > 0.6 * mistakes.max()
-                axis.text(column, row, int(count), ha="center", va="center", fontsize=8,
-                          color="white" if dark else "black")
+                axis.text(
+                    column,
+                    row,
+                    int(count),
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if dark else "black",
+                )
         axis.set(xlabel="predicted digit", ylabel="true digit", title=title)
         axis.set_xticks(range(len(counts)))
         axis.set_yticks(range(len(counts)))
@@ -145,7 +152,9 @@ def paired_losses(
         for values, name, width, dash in zip(losses, names, (4, 1.2), ("-", "-"), strict=True):
             colour = COLOURS[4] if width > 2 else COLOURS[6]
             smooth = running_mean(values, max(1, len(values) // 100))
-            axis.plot(range(1, len(smooth) + 1), smooth, lw=width, ls=dash, color=colour, label=name)
+            axis.plot(
+                range(1, len(smooth) + 1), smooth, lw=width, ls=dash, color=colour, label=name
+            )
         if step is not None:
             axis.axvline(step, color=COLOURS[1], ls=":", label=f"they part at step {step:,}")
         axis.set(xlabel="optimizer step", ylabel="training loss")
@@ -165,5 +174,3 @@ def _closed(figure: Figure) -> Figure:
     """Take the figure out of pyplot's hands, which would show it a second time."""
     plt.close(figure)
     return figure
-
-

@@ -1,0 +1,133 @@
+"""What convenience costs: the same steps through several loops, as ratios from one run."""
+
+import gc
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from itertools import cycle, islice
+from statistics import median
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+Loop = Callable[[list], object]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The time of each loop: seconds for `steps` steps, one figure for each round."""
+
+    seconds: dict[str, list[float]]
+    steps: int
+
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        """The median time of one step of each loop, in milliseconds."""
+        return {name: 1000 * median(times) / self.steps for name, times in self.seconds.items()}
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """The time of each loop over that of the first one: the median of the rounds' ratios."""
+        base = next(iter(self.seconds.values()))
+        return {
+            name: median(mine / theirs for mine, theirs in zip(times, base, strict=True))
+            for name, times in self.seconds.items()
+        }
+
+    def __str__(self) -> str:
+        """Return the table as plain text."""
+        width = max(map(len, self.seconds))
+        lines = [f"{'':{width}}  ms a step  times the first"]
+        for name, ms in self.milliseconds.items():
+            lines.append(f"{name:{width}}  {ms:9.2f}  {self.ratios[name]:15.2f}")
+        return "\n".join(lines)
+
+    def plot(self):
+        """Draw a bar for each loop's ratio; return the figure."""
+        from course_utils.plots import bars
+
+        first = next(iter(self.seconds))
+        return bars(self.ratios, f"time of a step, in times the {first}", form="{:.2f} x")
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{escape(name)}</td><td>{ms:.2f}</td>"
+            f"<td>{self.ratios[name]:.2f}</td></tr>"
+            for name, ms in self.milliseconds.items()
+        )
+        rounds = len(next(iter(self.seconds.values())))
+        return (
+            "<table><thead><tr><th>loop</th><th>ms a step</th><th>times the first</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table>"
+            f"<p>Medians of {rounds} rounds in turn, {self.steps:,} steps each.</p>"
+        )
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display({"text/html": self._repr_html_(), "text/plain": str(self)}, raw=True)
+        display(self.plot())
+
+
+def cost(loops: Mapping[str, Loop], loader: Iterable, steps: int = 200, rounds: int = 5) -> Costs:
+    """Time several loops on the same `steps` batches, in turn, and return their costs.
+
+    Each loop is called with a list of batches, has to train a fresh model with one optimizer step
+    a batch, and is compared with the first. A warm-up round checks that they all take the same
+    number of steps; the rounds after it are interleaved, so that a slow moment of the machine
+    hits all loops alike. Batches are taken from `loader`, again from its start if it is short.
+
+    Raises ValueError if a loop takes another number of steps than it got batches, or if there is
+    nothing to compare.
+    """
+    if not loops or steps < 1 or rounds < 1:
+        raise ValueError("cost() needs at least one loop, one step and one round.")
+    batches = list(islice(cycle(loader), steps))
+    if not batches:
+        raise ValueError("cost() got a loader without batches: there is nothing to train on.")
+    for name, loop in loops.items():
+        taken = _count_steps(loop, batches)
+        if taken != steps:
+            raise ValueError(
+                f"{name!r} took {taken} optimizer steps on {steps} batches, so its time cannot be "
+                "compared: each loop has to take one step a batch."
+            )
+    return in_turn({name: partial(loop, batches) for name, loop in loops.items()}, steps, rounds)
+
+
+def in_turn(runs: Mapping[str, Callable[[], object]], steps: int, rounds: int = 5) -> Costs:
+    """Time several functions in interleaved rounds, and return their costs for `steps` steps.
+
+    A slow moment of the machine hits all of them alike; quote the ratios.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            seconds[name].append(_time(run))
+    return Costs(seconds, steps)
+
+
+def _count_steps(loop: Loop, batches: list) -> int:
+    count = 0
+
+    def counted(*_) -> None:
+        nonlocal count
+        count += 1
+
+    handle = register_optimizer_step_post_hook(counted)
+    try:
+        loop(batches)
+    finally:
+        handle.remove()
+    return count
+
+
+def _time(run: Callable[[], object]) -> float:
+    gc.collect()
+    start = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()  # kernels still run when Python is done with them
+    return time.perf_counter() - start

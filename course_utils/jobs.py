@@ -1,0 +1,272 @@
+"""What each line of a training program is for, read off its syntax tree."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Job:
+    """One kind of work that a line does: its name, a mark of four letters, and a colour."""
+
+    name: str
+    mark: str
+    colour: str
+
+
+# Pale tints of Okabe and Ito's palette; the mark says the same without colour.
+IDEA = Job("model and loss", "IDEA", "#ffffff")
+DATA = Job("data movement", "DATA", "#cfe8f7")
+MODE = Job("mode switching", "MODE", "#f5dcea")
+GRAD = Job("gradient", "GRAD", "#f9dcc4")
+STEP = Job("update", "STEP", "#fbeec2")
+BOOK = Job("bookkeeping", "BOOK", "#e4e4e4")
+LOGS = Job("logging", "LOGS", "#cdeadf")
+JOBS = (IDEA, DATA, MODE, GRAD, STEP, LOGS, BOOK)
+
+
+@dataclass(frozen=True)
+class Home:
+    """What takes a line over in Lightning, and the name that has to be in the port for it.
+
+    Without a `name` the Trainer does it by itself. A `flag` is looked for only in ports that show
+    their Trainer.
+    """
+
+    text: str
+    name: str = ""
+    flag: bool = False
+
+
+AUTOMATIC = Home("Trainer, by itself")
+OPTIMIZERS = Home("configure_optimizers", "configure_optimizers")
+SELF_LOG = Home("self.log", "log")
+AVERAGE = Home("self.log averages", "log")
+EPOCHS = Home("Trainer(max_epochs=…)", "max_epochs", flag=True)
+DEVICE = Home("Trainer(accelerator=…)", "accelerator", flag=True)
+CLIPPING = Home("Trainer(gradient_clip_val=…)", "gradient_clip_val", flag=True)
+PRECISION = Home("Trainer(precision=…)", "precision", flag=True)
+STOPPING = Home("EarlyStopping", "EarlyStopping", flag=True)
+CHECKPOINT = Home("ModelCheckpoint", "ModelCheckpoint", flag=True)
+DATAMODULE = Home("LightningDataModule")
+TRAINING_STEP = Home("training_step", "training_step")
+VALIDATION_STEP = Home("validation_step", "validation_step")
+MODULE = Home("LightningModule")
+NOWHERE = Home("")
+
+_OPTIM = {name for name, value in vars(torch.optim).items() if isinstance(value, type)}
+_SCHEDULERS = {
+    name for name, value in vars(torch.optim.lr_scheduler).items() if isinstance(value, type)
+}
+
+# Names that are called, and the job and home of a line that calls them. Earlier rows win.
+CALLS: tuple[tuple[set[str], Job, Home], ...] = (
+    ({"clip_grad_norm_", "clip_grad_value_"}, GRAD, CLIPPING),
+    ({"autocast", "GradScaler"}, MODE, PRECISION),
+    ({"backward", "zero_grad"}, GRAD, AUTOMATIC),
+    ({"step"}, STEP, AUTOMATIC),
+    (_OPTIM | _SCHEDULERS, STEP, OPTIMIZERS),
+    ({"no_grad", "inference_mode", "enable_grad", "set_grad_enabled"}, MODE, AUTOMATIC),
+    ({"print", "log", "log_dict", "add_scalar", "writerow", "info"}, LOGS, SELF_LOG),
+    ({"save", "load_state_dict", "state_dict", "deepcopy"}, BOOK, CHECKPOINT),
+    ({"DataLoader", "random_split", "Subset", "Compose"}, DATA, DATAMODULE),
+    ({"append", "extend"}, LOGS, SELF_LOG),
+    ({"argmax", "item"}, BOOK, AVERAGE),
+    ({"cuda", "cpu", "to"}, DATA, DEVICE),
+)
+MODES = {"train", "eval"}
+BUILTINS = {
+    *("bool", "dict", "enumerate", "float", "int", "len", "list", "max", "min", "range", "round"),
+    *("set", "sum", "super", "time", "perf_counter", "tuple", "zip", "save_hyperparameters"),
+}
+
+# Lightning's hooks, and the job of the lines that define them and return from them.
+HOOKS = {
+    **dict.fromkeys(("forward", "training_step", "predict_step", "__init__"), IDEA),
+    **dict.fromkeys(("validation_step", "test_step"), IDEA),
+    "configure_optimizers": STEP,
+    "prepare_data": DATA,
+    "setup": DATA,
+    **{f"{stage}_dataloader": DATA for stage in ("train", "val", "test", "predict")},
+}
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """One line of a program: its text, its job and its home (None for lines not counted)."""
+
+    text: str
+    job: Job | None = None
+    home: Home = NOWHERE
+
+
+def tag(source: str) -> list[Tagged]:
+    """Return the lines of a program with their jobs and homes; the syntax tree decides.
+
+    Blank lines and comments have no job, docstrings are left out. Raises SyntaxError for what is
+    not Python.
+    """
+    lines = source.splitlines()
+    found: dict[int, tuple[Job, Home]] = {}
+    tree = ast.parse(source)
+    own = {node.name for node in ast.walk(tree) if isinstance(node, FUNCTIONS)} - set(HOOKS)
+    for statement, function in _statements(tree, None):
+        for number in range(statement.lineno, _header_end(statement) + 1):
+            found[number] = _of(statement, function, own)
+        for decorator in getattr(statement, "decorator_list", []):
+            found[decorator.lineno] = _of_calls(ast.Expr(decorator), function, own)
+    skipped = _docstring_lines(tree)
+    return [
+        Tagged(line, *found.get(number, (BOOK, NOWHERE)))
+        if line.strip() and not line.strip().startswith("#")
+        else Tagged(line)
+        for number, line in enumerate(lines, 1)
+        if number not in skipped
+    ]
+
+
+def names_in(source: str) -> set[str]:
+    """Return every name that a program uses or defines, keyword arguments included."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        for attribute in ("id", "attr", "arg", "name"):
+            value = getattr(node, attribute, None)
+            if isinstance(value, str):
+                names.add(value.split(".")[-1])
+    return names
+
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+Function = ast.FunctionDef | ast.AsyncFunctionDef | None
+
+
+def _statements(node: ast.AST, function: Function) -> Iterator[tuple[ast.stmt, Function]]:
+    """Yield every statement below a node, each with the function that it stands in."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt):
+            yield child, function
+        inner = child if isinstance(child, FUNCTIONS) else function
+        yield from _statements(child, inner)
+
+
+def _of(statement: ast.stmt, function: Function, own: set[str]) -> tuple[Job, Home]:
+    """Return job and home of one statement (of a compound one, of its header)."""
+    if isinstance(statement, FUNCTIONS):
+        return HOOKS.get(statement.name, BOOK), AUTOMATIC
+    if isinstance(statement, ast.ClassDef):
+        return IDEA, MODULE
+    if isinstance(statement, ast.For | ast.AsyncFor | ast.While):
+        return BOOK, _loop_home(statement)
+    if isinstance(statement, ast.Break):
+        return BOOK, STOPPING
+    if isinstance(statement, ast.Return):
+        return HOOKS.get(function.name if function else "", BOOK), AVERAGE
+    return _of_calls(statement, function, own)
+
+
+def _of_calls(statement: ast.stmt, function: Function, own: set[str]) -> tuple[Job, Home]:
+    calls = _calls(statement)
+    names = [_name(call) for call in calls]
+    if any(_switches_mode(call) for call in calls):
+        return MODE, AUTOMATIC
+    for known, job, home in CALLS:
+        if known & set(names):
+            return job, _step_home(calls) if known == {"step"} else home
+    if isinstance(statement, ast.AugAssign):
+        return BOOK, AVERAGE
+    if any("acc" in name.lower() or "metric" in name.lower() for name in names):
+        return LOGS, AVERAGE
+    if own & set(names):
+        return BOOK, AUTOMATIC
+    if set(names) - BUILTINS:
+        return IDEA, VALIDATION_STEP if _evaluates(function) else TRAINING_STEP
+    if _unpacks_batch(statement):
+        return DATA, AUTOMATIC
+    if isinstance(statement, ast.Assign) and _in_constructor(function):
+        return IDEA, MODULE
+    return BOOK, AVERAGE if isinstance(statement, ast.Assign) else NOWHERE
+
+
+def _calls(statement: ast.stmt) -> list[ast.Call]:
+    """Return the calls of a statement, without those of the statements inside it."""
+    found, waiting = [], [statement]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Call):
+            found.append(node)
+        waiting += [c for c in ast.iter_child_nodes(node) if not isinstance(c, ast.stmt)]
+    return found
+
+
+def _name(call: ast.Call) -> str:
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def _switches_mode(call: ast.Call) -> bool:
+    """Return whether a call is `model.train()` or `model.eval()`, not a function named so."""
+    return (
+        isinstance(call.func, ast.Attribute)
+        and call.func.attr in MODES
+        and not call.keywords
+        and all(isinstance(argument, ast.Constant) for argument in call.args)
+    )
+
+
+def _step_home(calls: list[ast.Call]) -> Home:
+    for call in calls:
+        owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+        if _name(call) == "step" and "sched" in owner.lower():
+            return OPTIMIZERS
+    return AUTOMATIC
+
+
+def _loop_home(loop: ast.stmt) -> Home:
+    if not isinstance(loop, ast.For):
+        return AUTOMATIC
+    header = f"{ast.unparse(loop.target)} {ast.unparse(loop.iter)}".lower()
+    return EPOCHS if "epoch" in header else AUTOMATIC
+
+
+def _evaluates(function: Function) -> bool:
+    """Return whether a function switches gradients or training off: it validates or tests."""
+    if function is None:
+        return False
+    if function.name.startswith(("val", "test", "eval")):
+        return True
+    names = {_name(node) for node in ast.walk(function) if isinstance(node, ast.Call)}
+    return bool(names & {"no_grad", "inference_mode"}) and "backward" not in names
+
+
+def _unpacks_batch(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Assign)
+        and isinstance(statement.targets[0], ast.Tuple)
+        and isinstance(statement.value, ast.Name)
+    )
+
+
+def _in_constructor(function: Function) -> bool:
+    return function is not None and function.name == "__init__"
+
+
+def _header_end(statement: ast.stmt) -> int:
+    """Return the last line of a statement, or of its header if statements stand inside it."""
+    body = getattr(statement, "body", None)
+    if not body:
+        return statement.end_lineno
+    decorators = getattr(body[0], "decorator_list", [])
+    first = min([body[0].lineno, *(decorator.lineno for decorator in decorators)])
+    return max(statement.lineno, first - 1)
+
+
+def _docstring_lines(tree: ast.AST) -> set[int]:
+    lines: set[int] = set()
+    for node in ast.walk(tree):
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if is_text and isinstance(node.value.value, str):
+            lines |= set(range(node.lineno, node.end_lineno + 1))
+    return lines

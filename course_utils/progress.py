@@ -1,0 +1,175 @@
+"""Training that can be watched, and read afterwards: a table with a row for each epoch.
+
+In a notebook the table is drawn in place while training runs; what is saved is the finished
+table, as HTML and as text. In a terminal each row is printed once.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from html import escape
+
+from lightning.pytorch.callbacks import ProgressBar
+
+# Drawing more often than this costs time and shows no more.
+SECONDS_BETWEEN_DRAWINGS = 0.25
+
+
+class EpochTable:
+    """A table that grows by a row an epoch, for raw loops; `CourseProgress` fills it for a Trainer.
+
+        table = EpochTable(epochs=5)
+        for epoch in range(5):
+            ...
+            table.row(train_loss=…, val_acc=…)
+
+    `epochs` is how many there will be, if known.
+    """
+
+    def __init__(self, epochs: int | None = None):
+        self.epochs = epochs
+        self.rows: list[dict[str, float]] = []
+        self._display = None
+        self._start = self._drawn = time.monotonic()
+        self._live = ""
+
+    def row(self, **values: float) -> None:
+        """Add the row of the epoch that has just ended; its seconds are added by itself."""
+        now = time.monotonic()
+        self.rows.append({"epoch": len(self.rows) + 1, **values, "seconds": now - self._start})
+        self._start = now
+        self._live = ""
+        if _in_notebook():
+            self._draw()
+        else:
+            self._print_row()
+
+    def advance(self, done: int, total: int | float | None = None, what: str = "batch") -> None:
+        """Show how far the present epoch is; does nothing if it was shown a moment ago."""
+        now = time.monotonic()
+        if now - self._drawn < SECONDS_BETWEEN_DRAWINGS:
+            return
+        self._drawn = now
+        of = f" of {self.epochs}" if self.epochs else ""
+        batches = f"{done:,} of {total:,}" if isinstance(total, int) else f"{done:,}"
+        self._live = f"epoch {len(self.rows) + 1}{of}: {what} {batches}"
+        if _in_notebook():
+            self._draw()
+        elif sys.stdout.isatty():
+            print(f"\r\033[K{self._live}", end="", flush=True)
+
+    def close(self) -> None:
+        """Leave only the table: the line about the present epoch goes."""
+        if self._live:
+            self._live = ""
+            if _in_notebook():
+                self._draw()
+            elif sys.stdout.isatty():
+                print("\r\033[K", end="", flush=True)
+
+    def __str__(self) -> str:
+        """Return the table as plain text."""
+        return "\n".join([self._line(self._columns()), *map(self._line, self._cells())])
+
+    def _columns(self) -> list[str]:
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        names.pop("seconds", None)
+        return [*names, "seconds"]
+
+    def _cells(self) -> list[list[str]]:
+        return [[_cell(row.get(name)) for name in self._columns()] for row in self.rows]
+
+    def _line(self, cells: list[str]) -> str:
+        widths = [max(len(name), 8) for name in self._columns()]
+        return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+    def _print_row(self) -> None:
+        start = "\r\033[K" if sys.stdout.isatty() else ""
+        if len(self.rows) == 1 or len(self.rows[-1]) != len(self.rows[-2]):
+            print(start + self._line(self._columns()))
+            start = ""
+        print(start + self._line(self._cells()[-1]), flush=True)
+
+    def _draw(self) -> None:
+        from IPython.display import display
+
+        text = "\n".join(filter(None, [str(self) if self.rows else "", self._live]))
+        bundle = {"text/html": self._html(), "text/plain": text}
+        if self._display is None:
+            self._display = display(bundle, raw=True, display_id=True)
+        else:
+            self._display.update(bundle, raw=True)
+
+    def _html(self) -> str:
+        live = f"<p>{escape(self._live)}</p>" if self._live else ""
+        if not self.rows:
+            return live
+        head = "".join(f"<th>{escape(name)}</th>" for name in self._columns())
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+            for cells in self._cells()
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{live}"
+
+
+class CourseProgress(ProgressBar):
+    """A Lightning progress bar that becomes a table: `Trainer(callbacks=[CourseProgress()])`.
+
+    Each epoch of `fit` adds a row with all metrics that were logged for the epoch.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.table = EpochTable()
+        self._enabled = True
+
+    def disable(self):
+        self._enabled = False
+
+    def enable(self):
+        self._enabled = True
+
+    def on_train_start(self, trainer, pl_module):
+        epochs = trainer.max_epochs
+        self.table = EpochTable(epochs if epochs and epochs > 0 else None)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if self._enabled:
+            total = trainer.num_training_batches
+            self.table.advance(batch_idx + 1, int(total) if total != float("inf") else None)
+
+    def on_validation_batch_end(
+        self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0
+    ):
+        if self._enabled and trainer.training:
+            self.table.advance(batch_idx + 1, what="validation batch")
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if self._enabled:
+            self.table.row(**_epoch_metrics(trainer.callback_metrics))
+
+    def on_train_end(self, trainer, pl_module):
+        self.table.close()
+
+    def on_exception(self, trainer, pl_module, exception):
+        self.table.close()
+
+
+def _epoch_metrics(metrics: Mapping) -> dict[str, float]:
+    """Return the metrics of the epoch as numbers, without those of its last step."""
+    return {name: float(value) for name, value in metrics.items() if not name.endswith("_step")}
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _in_notebook() -> bool:
+    """Return whether output goes to Jupyter or Colab, which can redraw it in place."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")

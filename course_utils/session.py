@@ -1,0 +1,104 @@
+"""The first line of every lesson: seeds, device, quiet logs, and what is being used."""
+
+import logging
+import os
+import platform
+import warnings
+from dataclasses import dataclass
+
+import lightning as L
+import torch
+
+from course_utils.mnist import Digits, find_mnist
+from course_utils.switches import SwitchError, switch
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a lesson runs on.
+
+    `device` is for raw loops (`x.to(session.device)`), `accelerator` for
+    `Trainer(accelerator=…)`, and both are the same hardware. `threads` is the number of CPU
+    threads that torch uses, `digits` the source of MNIST.
+    """
+
+    seed: int
+    device: torch.device
+    accelerator: str
+    threads: int
+    digits: Digits
+
+    def __str__(self) -> str:
+        """Say versions, device and data in one line."""
+        versions = (
+            f"Python {platform.python_version()}, torch {torch.__version__}, "
+            f"lightning {L.__version__}"
+        )
+        return f"{versions} | {self._hardware()} | {self.digits} | seed {self.seed}"
+
+    def _hardware(self) -> str:
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name()
+        if self.device.type == "mps":
+            return "Apple GPU"
+        return f"CPU, {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+
+def start(seed: int = 42, threads: int | None = None) -> Session:
+    """Seed everything, choose the device, quieten the logs, print one line; return the session.
+
+    `COURSE_ACCELERATOR` chooses the hardware: `auto` (CUDA where there is one, else the CPU),
+    `cpu`, or `gpu` (CUDA or Apple's). On a GPU, deterministic algorithms are switched on, because
+    the proofs need them. `threads` sets torch's CPU threads; None leaves them as they are.
+
+    Raises `SwitchError` for an unknown value, and for `gpu` where there is none; `DataError` if
+    `COURSE_DATA_DIR` names a folder without MNIST.
+    """
+    accelerator = _accelerator()
+    if accelerator != "cpu":
+        _be_deterministic()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    quieten()
+    L.seed_everything(seed, workers=True, verbose=False)
+    session = Session(
+        seed, _device(accelerator), accelerator, torch.get_num_threads(), find_mnist()
+    )
+    print(session)
+    return session
+
+
+def quieten() -> None:
+    """Silence Lightning's tips and its lines about hardware; warnings that matter stay."""
+    for name in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{name}.utilities.rank_zero").setLevel(logging.WARNING)
+        logging.getLogger(f"lightning.{name}.utilities.seed").setLevel(logging.WARNING)
+    # The digits are in memory and come as whole batches: workers would only slow them down.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+
+
+def _accelerator() -> str:
+    wish = switch("COURSE_ACCELERATOR")
+    if wish == "cpu":
+        return "cpu"
+    if wish == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    raise SwitchError(
+        "COURSE_ACCELERATOR=gpu, but torch finds no GPU here. Set COURSE_ACCELERATOR=cpu (or "
+        "auto), or install a torch that fits your GPU's driver."
+    )
+
+
+def _device(accelerator: str) -> torch.device:
+    return torch.device(accelerator, 0) if accelerator == "cuda" else torch.device(accelerator)
+
+
+def _be_deterministic() -> None:
+    """Make a GPU give the same bits each time; cuBLAS reads the variable when it starts."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
