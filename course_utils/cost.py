@@ -2,6 +2,7 @@
 
 import gc
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +12,9 @@ from statistics import median
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.data import DataLoader
 
-Loop = Callable[[list], object]
+Loop = Callable[[DataLoader], object]
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class Costs:
 def cost(loops: Mapping[str, Loop], loader: Iterable, steps: int = 200, rounds: int = 5) -> Costs:
     """Time several loops on the same `steps` batches, in turn, and return their costs.
 
-    Each loop is called with a list of batches, has to train a fresh model with one optimizer step
-    a batch, and is compared with the first. A warm-up round checks that they all take the same
+    Each loop is called with a loader of ready batches, has to train a fresh model with one
+    optimizer step a batch, and is compared with the first. A warm-up round checks that they all take the same
     number of steps; the rounds after it are interleaved, so that a slow moment of the machine
     hits all loops alike. Batches are taken from `loader`, again from its start if it is short.
 
@@ -84,9 +86,17 @@ def cost(loops: Mapping[str, Loop], loader: Iterable, steps: int = 200, rounds: 
     """
     if not loops or steps < 1 or rounds < 1:
         raise ValueError("cost() needs at least one loop, one step and one round.")
-    batches = list(islice(cycle(loader), steps))
-    if not batches:
+    batches = DataLoader(list(islice(cycle(loader), steps)), batch_size=None)
+    if not len(batches):
         raise ValueError("cost() got a loader without batches: there is nothing to train on.")
+    with warnings.catch_warnings():
+        # There is training here and nothing else, and barebones logs nothing, on purpose.
+        warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")
+        warnings.filterwarnings("ignore", ".*barebones=True.*is configured.*")
+        return _compare(loops, batches, steps, rounds)
+
+
+def _compare(loops: Mapping[str, Loop], batches: DataLoader, steps: int, rounds: int) -> Costs:
     for name, loop in loops.items():
         taken = _count_steps(loop, batches)
         if taken != steps:
@@ -109,7 +119,7 @@ def in_turn(runs: Mapping[str, Callable[[], object]], steps: int, rounds: int = 
     return Costs(seconds, steps)
 
 
-def _count_steps(loop: Loop, batches: list) -> int:
+def _count_steps(loop: Loop, batches: DataLoader) -> int:
     count = 0
 
     def counted(*_) -> None:

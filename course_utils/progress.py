@@ -156,8 +156,9 @@ class CourseProgress(ProgressBar):
 
 
 def _epoch_metrics(metrics: Mapping) -> dict[str, float]:
-    """Return the metrics of the epoch as numbers, without those of its last step."""
-    return {name: float(value) for name, value in metrics.items() if not name.endswith("_step")}
+    """Return the metrics of the epoch as numbers, training first, without those of a step."""
+    kept = {name: float(value) for name, value in metrics.items() if not name.endswith("_step")}
+    return dict(sorted(kept.items(), key=lambda item: not item[0].startswith("train")))
 
 
 def _cell(value: float | None) -> str:

@@ -75,6 +75,8 @@ def quieten() -> None:
         logging.getLogger(f"lightning.{name}.utilities.seed").setLevel(logging.WARNING)
     # The digits are in memory and come as whole batches: workers would only slow them down.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    # Lightning's own use of a torch function that newer torch versions rename.
+    warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
 
 
 def _accelerator() -> str:

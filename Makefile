@@ -1,0 +1,54 @@
+# Every target makes .venv by itself, from a bare python3 (3.11 or newer).
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help lab course test lint build record publish benchmark clean
+
+help:  ## Show this list
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14 | sed 's/^/  /'
+
+lab: $(READY)  ## Open the course in JupyterLab (LAB_FLAGS="--no-browser --port 9000" to change how)
+	$(BIN)/jupyter lab $(LAB_FLAGS) notebooks
+
+course: $(READY)  ## Run every lesson without a browser and print a table of results
+	$(BIN)/python -m tools.course $(LESSONS)
+
+# One thread: a second one gains nothing at this size, and loses much on a busy machine.
+test: $(READY) lint  ## Check everything: style, unit tests, and each notebook on the bundled sample
+	COURSE_DATA=sample OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests notebooks --nbval-lax \
+		--nbval-current-env --nbval-cell-timeout=240 -p no:cacheprovider $(PYTEST_FLAGS)
+
+lint: $(READY)  ## Check style and form of code and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m tools.build --check
+
+build: $(READY)  ## Build the notebooks from notebooks/source; outputs stay where the code is the same
+	$(BIN)/python -m tools.build
+
+record: $(READY)  ## Build the notebooks and record their outputs on full MNIST (see CONTRIBUTING.md)
+	$(BIN)/python -m tools.record $(LESSONS)
+
+publish: $(READY)  ## Move the course to a fork: make publish REPO=owner/name
+	$(BIN)/python -m tools.publish $(REPO)
+
+benchmark: $(READY)  ## Measure loader, progress bar, trace and Trainer, as ratios in one run
+	$(BIN)/python -m tools.benchmark
+
+clean:  ## Remove the virtual environment and what tools left behind
+	rm -rf .venv build dist .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+		"Python %d.%d is too old: the course needs 3.11 or newer. Try: make PYTHON=python3.12" % v[:2] or 0)'
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "python3 has no venv module: install it (Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@echo "Installing the course into .venv (torch is large: a few minutes, once) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable ".[test,author]"
+	@touch $@

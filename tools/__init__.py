@@ -1,0 +1,1 @@
+"""What authors and teachers run: building, recording, checking and publishing the notebooks."""

@@ -1,0 +1,95 @@
+"""Measure what the course promises about speed: `python -m tools.benchmark`.
+
+Every figure is a ratio of medians from interleaved rounds in one run, as times alone mean little
+from machine to machine.
+"""
+
+from contextlib import nullcontext
+from itertools import islice
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from course_utils.cost import Costs, in_turn
+from course_utils.data import MEAN, STD, MNISTDataModule, seeded
+from course_utils.models import LitMLP
+from course_utils.parity import trace
+from course_utils.progress import CourseProgress
+from course_utils.session import start
+
+STEPS = 200
+QUIET = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+}
+
+
+def train(batches, watch=None) -> None:
+    """Train a fresh MLP with a raw loop on up to 200 batches."""
+    lit = LitMLP()
+    optimizer = lit.configure_optimizers()
+    with watch(lit.model) if watch else nullcontext():
+        for x, y in islice(batches, STEPS):
+            loss = F.cross_entropy(lit.model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def loaders(datamodule: MNISTDataModule, root) -> Costs:
+    """Compare ready batches, the course's loader, and torchvision's item by item."""
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
+    pictures = datasets.MNIST(root, train=True, transform=transform)
+    item_by_item = DataLoader(pictures, 64, shuffle=True, generator=seeded(42))
+    from_memory = datamodule.train_dataloader()
+    ready = list(islice(from_memory, STEPS))
+    runs = {
+        "batches lie ready": lambda: train(ready),
+        "from memory": lambda: train(from_memory),
+        "item by item": lambda: train(item_by_item),
+    }
+    return in_turn(runs, min(STEPS, len(ready)))
+
+
+def tracing(datamodule: MNISTDataModule) -> Costs:
+    """Compare a raw loop without and with the port doctor watching."""
+    ready = list(islice(datamodule.train_dataloader(), STEPS))
+    runs = {"raw loop": lambda: train(ready), "raw loop, traced": lambda: train(ready, trace)}
+    return in_turn(runs, len(ready))
+
+
+def progress(datamodule: MNISTDataModule) -> Costs:
+    """Compare an epoch with the course's progress bar and one without any."""
+
+    def epoch(callbacks: list[Callback]) -> None:
+        trainer = L.Trainer(
+            **QUIET, max_epochs=1, callbacks=callbacks, enable_progress_bar=bool(callbacks)
+        )
+        trainer.fit(LitMLP(), datamodule=datamodule)
+
+    runs = {"no bar": lambda: epoch([]), "CourseProgress": lambda: epoch([CourseProgress()])}
+    return in_turn(runs, len(datamodule.train_dataloader()), rounds=9)
+
+
+def main() -> None:
+    """Print the tables."""
+    session = start(42, threads=1)
+    datamodule = MNISTDataModule()
+    datamodule.setup()
+    tables = {
+        "Loading the digits": loaders(datamodule, session.digits.root),
+        "Watching a loop": tracing(datamodule),
+        "Showing progress": progress(datamodule),
+    }
+    for title, costs in tables.items():
+        print(f"\n{title} ({costs.steps} steps a round, medians)\n{costs}")
+
+
+if __name__ == "__main__":
+    main()

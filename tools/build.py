@@ -1,0 +1,148 @@
+"""Build the notebooks from their text sources: `python -m tools.build [--check]`.
+
+A source is a Python file in jupytext's percent format. Three tokens in it are filled in here:
+`{{badge}}` (Open in Colab), `{{setup}}` (the set-up cell for a kernel without the package) and
+`{{map}}` (the table of lessons). Recorded outputs stay as long as no code cell has changed; a
+hash of the code cells, kept in the notebook's metadata, says which code they belong to.
+"""
+
+import argparse
+import hashlib
+import re
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+from course_utils.idx import write_whole
+from tools.project import NOTEBOOKS, ROOT, notebook_of, repository, sources
+
+# The pins keep pip from ever exchanging the torch that is there.
+SETUP = """\
+# Brings the course's helper package where it is missing (as in Colab); does nothing elsewhere.
+import importlib.util
+import subprocess
+import sys
+from importlib.metadata import version
+
+if importlib.util.find_spec("course_utils") is None:
+    kept = [f"{{name}}=={{version(name)}}" for name in ("torch", "torchvision")]
+    package = "loops-to-lightning @ git+{repository}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", package, *kept], check=True)"""
+
+BADGE = (
+    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+    "(https://colab.research.google.com/github/{name}/blob/main/notebooks/{notebook})"
+)
+METADATA_KEY = "loops_to_lightning"
+README = ROOT / "README.md"
+MAP_IN_README = re.compile(r"(<!-- map -->\n).*?(\n<!-- /map -->)", re.DOTALL)
+
+
+def build(source: Path) -> NotebookNode:
+    """Return the notebook of a source, with the recorded outputs if they still belong to it."""
+    notebook = jupytext.reads(source.read_text("utf-8"), fmt="py:percent")
+    for index, cell in enumerate(notebook.cells):
+        cell.source = _filled(cell.source, source)
+        cell.id = f"{source.stem.replace('_', '-')}-{index:03}"[-64:]
+        cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    _keep_outputs(notebook, notebook_of(source))
+    return notebook
+
+
+def code_hash(notebook: NotebookNode) -> str:
+    """Return the SHA-256 of all code cells, the repository's address left out of it."""
+    code = "\n\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return hashlib.sha256(code.replace(repository(), "").encode()).hexdigest()
+
+
+def write(notebook: NotebookNode, path: Path) -> None:
+    """Write a notebook whole or not at all, always in the same form."""
+    nbformat.validate(notebook)
+    write_whole(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
+
+
+def course_map(prefix: str) -> str:
+    """Return the table of lessons in Markdown; `prefix` leads from the reader to `notebooks/`."""
+    rows = ["| lesson | what it shows | time |", "|---|---|---|"]
+    for source in sources():
+        text = jupytext.reads(source.read_text("utf-8"), fmt="py:percent").cells[0].source
+        title = re.search(r"^# (.+)$", text, re.MULTILINE)[1]
+        summary = re.search(r"^> (.+)$", text, re.MULTILINE)[1]
+        minutes = re.search(r"^\*\*Time\*\*: (.+?)[.,;(]", text, re.MULTILINE)[1].strip()
+        link = f"{prefix}{notebook_of(source).name}"
+        rows.append(f"| [{title}]({link}) | {summary} | {minutes} |")
+    return "\n".join(rows)
+
+
+def readme() -> str:
+    """Return the README with the table of lessons brought up to date."""
+    table = course_map("notebooks/")
+    return MAP_IN_README.sub(lambda m: m[1] + table + m[2], README.read_text("utf-8"))
+
+
+def build_all() -> None:
+    """Build every notebook, and the table of lessons in the README."""
+    for source in sources():
+        write(build(source), notebook_of(source))
+    write_whole(README, readme().encode())
+
+
+def stale() -> list[str]:
+    """Return the names of the derived files that building would change."""
+    names = [
+        notebook_of(source).name
+        for source in sources()
+        if not _same(build(source), notebook_of(source))
+    ]
+    known = {notebook_of(source) for source in sources()}
+    names += [path.name for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path not in known]
+    return names + ([README.name] if readme() != README.read_text("utf-8") else [])
+
+
+def _filled(text: str, source: Path) -> str:
+    name = repository().removeprefix("https://github.com/")
+    text = text.replace("{{badge}}", BADGE.format(name=name, notebook=notebook_of(source).name))
+    text = text.replace("{{setup}}", SETUP.format(repository=repository()))
+    return text.replace("{{map}}", course_map("")) if "{{map}}" in text else text
+
+
+def _keep_outputs(notebook: NotebookNode, path: Path) -> None:
+    if not path.exists():
+        return
+    recorded = nbformat.read(path, as_version=4)
+    if recorded.metadata.get(METADATA_KEY, {}).get("code") != code_hash(notebook):
+        return
+    notebook.metadata[METADATA_KEY] = recorded.metadata[METADATA_KEY]
+    old = [cell for cell in recorded.cells if cell.cell_type == "code"]
+    new = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell, before in zip(new, old, strict=True):
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
+
+
+def _same(notebook: NotebookNode, path: Path) -> bool:
+    return path.exists() and nbformat.read(path, as_version=4) == notebook
+
+
+def main() -> int:
+    """Build, or with --check only say what is out of date."""
+    parser = argparse.ArgumentParser(description="Build the notebooks from notebooks/source.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if stale")
+    if not parser.parse_args().check:
+        build_all()
+        return 0
+    names = stale()
+    if names:
+        print(f"Out of date: {', '.join(names)}. Run `make build`.", file=sys.stderr)
+    return 1 if names else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Build the notebooks and record their outputs: `python -m tools.record [NAME ...]`.
+
+Set COURSE_DATA_DIR to a folder with full MNIST, or let the course find it. A notebook is written
+only if it ran without an error and its outputs are fit to publish.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tools.build import METADATA_KEY, build_all, code_hash, write
+from tools.execute import digits_decided, execute
+from tools.project import notebook_of, sources
+from tools.publishable import problems
+
+
+def record(path: Path) -> list[str]:
+    """Run a notebook and write it with its outputs; return what kept it from being written."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = execute(path, Path(folder))
+    if run.error:
+        return [run.error]
+    notebook = run.notebook
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata[METADATA_KEY] = {"code": code_hash(notebook)}
+    found = problems(notebook)
+    if not found:
+        write(notebook, path)
+        print(f"{path.name}: recorded in {run.seconds:.0f} s, {path.stat().st_size / 1000:.0f} kB")
+    return found
+
+
+def main() -> int:
+    """Build everything, then record the chosen lessons."""
+    parser = argparse.ArgumentParser(description="Build and execute the notebooks.")
+    parser.add_argument("names", nargs="*", help="only lessons whose name contains one of these")
+    wanted = parser.parse_args().names
+    build_all()
+    failed = False
+    with digits_decided() as digits:
+        if digits.train != 60_000:
+            print(f"Full MNIST is needed, but there is only {digits}.", file=sys.stderr)
+            return 1
+        for path in map(notebook_of, sources()):
+            if wanted and not any(name in path.stem for name in wanted):
+                continue
+            for problem in record(path):
+                failed = True
+                print(f"{path.name}: not recorded: {problem}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
