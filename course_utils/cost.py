@@ -1,9 +1,12 @@
 """What convenience costs: the same steps through several loops, as ratios from one run."""
 
 import gc
+import io
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -77,9 +80,10 @@ def cost(loops: Mapping[str, Loop], loader: Iterable, steps: int = 200, rounds: 
     """Time several loops on the same `steps` batches, in turn, and return their costs.
 
     Each loop is called with a loader of ready batches, has to train a fresh model with one
-    optimizer step a batch, and is compared with the first. A warm-up round checks that they all take the same
-    number of steps; the rounds after it are interleaved, so that a slow moment of the machine
-    hits all loops alike. Batches are taken from `loader`, again from its start if it is short.
+    optimizer step a batch, and is compared with the first. A warm-up round checks that they all
+    take the same number of steps; the rounds after it are interleaved, so that a slow moment of
+    the machine hits all loops alike. Batches are taken from `loader`, again from its start if it
+    is short. What the loops print or draw is not shown.
 
     Raises ValueError if a loop takes another number of steps than it got batches, or if there is
     nothing to compare.
@@ -119,6 +123,15 @@ def in_turn(runs: Mapping[str, Callable[[], object]], steps: int, rounds: int = 
     return Costs(seconds, steps)
 
 
+def _unseen() -> AbstractContextManager:
+    """Return a context that swallows what the loops show, in a notebook and elsewhere."""
+    if "IPython" in sys.modules:
+        from IPython.utils.capture import capture_output
+
+        return capture_output()
+    return redirect_stdout(io.StringIO())
+
+
 def _count_steps(loop: Loop, batches: DataLoader) -> int:
     count = 0
 
@@ -128,7 +141,8 @@ def _count_steps(loop: Loop, batches: DataLoader) -> int:
 
     handle = register_optimizer_step_post_hook(counted)
     try:
-        loop(batches)
+        with _unseen():
+            loop(batches)
     finally:
         handle.remove()
     return count
@@ -137,7 +151,8 @@ def _count_steps(loop: Loop, batches: DataLoader) -> int:
 def _time(run: Callable[[], object]) -> float:
     gc.collect()
     start = time.perf_counter()
-    run()
+    with _unseen():
+        run()
     if torch.cuda.is_available():
         torch.cuda.synchronize()  # kernels still run when Python is done with them
     return time.perf_counter() - start

@@ -1,6 +1,8 @@
 """What each line of a training program is for, read off its syntax tree."""
 
 import ast
+import io
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -95,7 +97,7 @@ HOOKS = {
 
 @dataclass(frozen=True)
 class Tagged:
-    """One line of a program: its text, its job and its home (None for lines not counted)."""
+    """One line of a program: its text, its job and its home (no job: an empty row)."""
 
     text: str
     job: Job | None = None
@@ -105,25 +107,25 @@ class Tagged:
 def tag(source: str) -> list[Tagged]:
     """Return the lines of a program with their jobs and homes; the syntax tree decides.
 
-    Blank lines and comments have no job, docstrings are left out. Raises SyntaxError for what is
-    not Python.
+    Blank lines, comments and docstrings are left out. Raises SyntaxError for what is not Python.
     """
     lines = source.splitlines()
     found: dict[int, tuple[Job, Home]] = {}
     tree = ast.parse(source)
+    data = _data_lines(tree)
     own = {node.name for node in ast.walk(tree) if isinstance(node, FUNCTIONS)} - set(HOOKS)
     for statement, function in _statements(tree, None):
         for number in range(statement.lineno, _header_end(statement) + 1):
-            found[number] = _of(statement, function, own)
+            found[number] = data.get(number) or _of(statement, function, own)
         for decorator in getattr(statement, "decorator_list", []):
             found[decorator.lineno] = _of_calls(ast.Expr(decorator), function, own)
     skipped = _docstring_lines(tree)
+    comments = _comments(source)
+    code = [line[: comments.get(number)].rstrip() for number, line in enumerate(lines, 1)]
     return [
         Tagged(line, *found.get(number, (BOOK, NOWHERE)))
-        if line.strip() and not line.strip().startswith("#")
-        else Tagged(line)
-        for number, line in enumerate(lines, 1)
-        if number not in skipped
+        for number, line in enumerate(code, 1)
+        if line and number not in skipped
     ]
 
 
@@ -261,6 +263,28 @@ def _header_end(statement: ast.stmt) -> int:
     decorators = getattr(body[0], "decorator_list", [])
     first = min([body[0].lineno, *(decorator.lineno for decorator in decorators)])
     return max(statement.lineno, first - 1)
+
+
+def _comments(source: str) -> dict[int, int]:
+    """Return the column at which the comment of a line starts, for each line that has one."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.start[1] for t in tokens if t.type == tokenize.COMMENT}
+
+
+def _data_lines(tree: ast.AST) -> dict[int, tuple[Job, Home]]:
+    """Return the lines of functions that build loaders and of data modules: all move data."""
+    lines: dict[int, tuple[Job, Home]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            builds = any(ast.unparse(base).endswith("DataModule") for base in node.bases)
+        elif isinstance(node, FUNCTIONS):
+            names = {_name(call) for call in ast.walk(node) if isinstance(call, ast.Call)}
+            builds = "DataLoader" in names and "backward" not in names
+        else:
+            continue
+        if builds:
+            lines |= dict.fromkeys(range(node.lineno, node.end_lineno + 1), (DATA, DATAMODULE))
+    return lines
 
 
 def _docstring_lines(tree: ast.AST) -> set[int]:

@@ -13,9 +13,10 @@ from course_utils.jobs import IDEA, JOBS, Job, Tagged, names_in, tag
 Program = object  # a function, a class, source text, or a list of these
 
 MISSING = "not in the port"
+STARTS = ("def ", "class ", "async def ", "@")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SideBySide:
     """Two tagged programs; shows itself as HTML in a notebook and as text elsewhere."""
 
@@ -56,6 +57,8 @@ class SideBySide:
         lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}} | {c}".rstrip() for a, b, c in rows]
         return "\n".join([*lines, "", *self._count_lines()])
 
+    __repr__ = __str__  # so that a viewer without HTML shows the columns too
+
     def _arrow(self, line: Tagged) -> str:
         home = self.home(line)
         return f"→ {home}" if home else ""
@@ -84,8 +87,9 @@ class SideBySide:
             f"<small>{escape(self._arrow(raw))}</small></td>{_code_cells(lit)}</tr>"
             for raw, lit in zip_longest(self.raw, self.lit, fillvalue=Tagged(""))
         )
-        head = "<tr><th></th><th>the loop</th><th>went to</th><th></th><th>the port</th></tr>"
-        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+        titles = ("", "the loop", "went to", "", "the port")
+        head = "".join(f"<th style='text-align:left'>{title}</th>" for title in titles)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
     def _count_html(self) -> str:
         colours, sides = {job.mark: job.colour for job in JOBS}, 2 if self.lit else 1
@@ -110,7 +114,17 @@ def side_by_side(raw: Program, lit: Program = "") -> SideBySide:
     syntax tree. Raises TypeError for what has no source, SyntaxError for what is not Python.
     """
     sources = [_source(raw), _source(lit)]
-    return SideBySide(tag(sources[0]), tag(sources[1]), names_in(sources[1]))
+    return SideBySide(_spaced(sources[0]), _spaced(sources[1]), names_in(sources[1]))
+
+
+def _spaced(source: str) -> list[Tagged]:
+    """Return the tagged lines, with an empty row before each function or class but the first."""
+    lines: list[Tagged] = []
+    for line in tag(source):
+        if lines and not lines[-1].text.startswith("@") and line.text.startswith(STARTS):
+            lines.append(Tagged(""))
+        lines.append(line)
+    return lines
 
 
 def _source(program: Program) -> str:
@@ -158,6 +172,6 @@ def _code_cells(line: Tagged) -> str:
     style = f"text-align:left;white-space:nowrap;background:{colour};{ink}"
     return (
         f"<td style='{style}'><small>{line.job.mark if line.job else ''}</small></td>"
-        f"<td style='{style}'><code style='background:none;color:inherit'>"
+        f"<td style='{style}'><code style='background:none;color:inherit;white-space:pre'>"
         f"{indent}{text.lstrip(' ')}</code></td>"
     )
