@@ -54,7 +54,7 @@ class Costs:
         from course_utils.plots import bars
 
         first = next(iter(self.seconds))
-        return bars(self.ratios, f"time of a step, in times the {first}", form="{:.2f} x")
+        return bars(self.ratios, f"time of a step ({first} = 1)")
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -12,7 +12,7 @@
 # - have **proved** that both do the same, bit for bit, and seen how the port doctor finds a mistake;
 # - know what the move gained, and what it cost.
 #
-# **Time**: about 4 minutes of computing on a laptop with full MNIST; half a minute with the sample.
+# **Time**: about 3 minutes of computing on a laptop with full MNIST; half a minute with the sample.
 #
 # **Builds on**: [lesson 0](00_start_here.ipynb).
 
@@ -280,7 +280,7 @@ def fit(model, optimizer, train_loader, val_loader, epochs, device):
         val_loss, val_acc = evaluate(model, val_loader, device)
         for name, value in zip(history, (train_loss, val_loss, val_acc)):
             history[name].append(value)
-        print(f"epoch {epoch + 1}: {train_loss:.4f} {val_loss:.4f} {val_acc:.2%}")
+        print(f"epoch {epoch + 1}: loss {train_loss:.4f}, val {val_loss:.4f}, acc {val_acc:.2%}")
     return history
 
 
@@ -288,7 +288,7 @@ def fit(model, optimizer, train_loader, val_loader, epochs, device):
 # ### Run it
 #
 # Seed, model, loaders, optimizer, in this order; we will keep to it in everything that follows.
-# The columns are training loss, validation loss, validation accuracy.
+# Each line shows the training loss, the validation loss and the validation accuracy.
 
 # %%
 EPOCHS = 5
@@ -683,10 +683,10 @@ print(compare(forgetful, port, names=("forgetful loop", "Lightning")))
 side_by_side(loop, [MNISTDataModule, LitMLP, fit_with_lightning])
 
 # %% [markdown]
-# The port is not much shorter. That is not the gain. What is left of the plumbing in the port is
-# *declared*, in places with names, and the error-prone lines (mode switching, gradient, moving to
-# the device) are gone. From here, a GPU, mixed precision, gradient clipping or early stopping is
-# one argument each; in the loop each is new code. Lesson 4 shows them one by one.
+# The port is not shorter: see the last line of the table. That is not the gain. Mode switching and
+# gradient are gone, and nearly all bookkeeping with them: the lines that are easy to get wrong.
+# What is left is *declared*, in places with names. From here, a GPU, mixed precision, gradient
+# clipping or early stopping is one argument each; in the loop each is new code.
 #
 # ### The price: time
 #

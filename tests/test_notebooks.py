@@ -1,0 +1,188 @@
+"""What every notebook must be like, before and after it is run."""
+
+import ast
+import statistics
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+from course_utils import data, models
+from tools import build, publishable
+from tools.project import notebook_of, repository, sources
+
+LESSONS = sources()
+
+
+def read(source):
+    return nbformat.read(notebook_of(source), as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def definitions(tree):
+    """Return the classes at the top of a program by name, docstrings taken out."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(inner):
+                    inner.body = inner.body[1:]
+            found[node.name] = ast.dump(node)
+    return found
+
+
+SHIPPED = {
+    name: dump
+    for module in (models, data)
+    for name, dump in definitions(ast.parse(Path(module.__file__).read_text("utf-8"))).items()
+}
+SHOWN = [
+    (source.stem, name, dump)
+    for source in LESSONS
+    for cell in code_cells(jupytext.read(source))
+    if "setup" not in cell.metadata.get("tags", [])
+    for name, dump in definitions(ast.parse(cell.source)).items()
+]
+
+
+def test_nothing_derived_is_out_of_date():
+    assert build.stale() == []
+
+
+@pytest.mark.parametrize("source", LESSONS, ids=lambda source: source.stem)
+def test_recorded_outputs_are_fit_to_publish(source):
+    assert publishable.problems(read(source)) == []
+
+
+@pytest.mark.parametrize(("lesson", "name", "dump"), [s for s in SHOWN if s[1] in SHIPPED])
+def test_shown_is_shipped(lesson, name, dump):
+    assert dump == SHIPPED[name], f"{name} in {lesson} is not what course_utils has"
+
+
+def test_every_model_and_the_data_module_are_shown():
+    shown = {name for _, name, _ in SHOWN}
+    names = {name for name in dir(models) if getattr(models, name).__class__ is type}
+    ours = {name for name in names if getattr(models, name).__module__ == models.__name__}
+    assert ours | {"MNISTDataModule"} <= shown
+
+
+@pytest.mark.parametrize("source", LESSONS, ids=lambda source: source.stem)
+def test_cells_are_short(source):
+    cells = [
+        c for c in code_cells(jupytext.read(source)) if "setup" not in c.metadata.get("tags", [])
+    ]
+    lengths = sorted(len(cell.source.splitlines()) for cell in cells)
+    assert lengths[-1] <= 40
+    assert sum(length < 18 for length in lengths) >= 0.9 * len(lengths)
+    assert statistics.median(lengths) <= 8
+
+
+@pytest.mark.parametrize("source", LESSONS, ids=lambda source: source.stem)
+def test_every_lesson_has_its_parts(source):
+    notebook = read(source)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    address = repository().removeprefix("https://github.com/")
+    badge = f"colab.research.google.com/github/{address}/blob/main/notebooks/{source.stem}.ipynb"
+    assert badge in notebook.cells[0].source
+    assert f"git+{repository()}" in code_cells(notebook)[0].source
+    assert "**Time**" in text and "**Builds on**" in text
+    tags = {tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
+    if not source.stem.startswith("00"):
+        assert {"verdict", "accuracy"} <= tags
+        for part in ("## Recap", "## Common mistakes", "## Exercises", "## Read on"):
+            assert part in text
+
+
+@pytest.mark.parametrize("source", LESSONS, ids=lambda source: source.stem)
+def test_verdicts_are_checked_in_the_notebook(source):
+    for cell in code_cells(read(source)):
+        if "verdict" in cell.metadata.get("tags", []):
+            assert "assert_identical()" in cell.source
+            assert "NBVAL_CHECK_OUTPUT" in cell.source
+
+
+def good_notebook():
+    """Return a small notebook without any fault, to plant faults in."""
+    cell = nbformat.v4.new_code_cell("print(1)", execution_count=1)
+    cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="1\n")]
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    notebook.metadata[build.METADATA_KEY] = {"code": build.code_hash(notebook)}
+    return notebook
+
+
+def test_a_good_notebook_has_no_problems():
+    assert publishable.problems(good_notebook()) == []
+
+
+def stream(text, name="stdout"):
+    return nbformat.v4.new_output("stream", name=name, text=text)
+
+
+def shown(**bundle):
+    return nbformat.v4.new_output("display_data", data=bundle)
+
+
+@pytest.mark.parametrize(
+    ("output", "complaint"),
+    [
+        (stream("reading /home/ada/data"), "path"),
+        (stream("reading /root/x"), "path"),
+        (stream("in C:\\Users\\ada"), "path"),
+        (shown(**{"text/html": "<b>/tmp/file.png</b>"}), "path"),
+        (stream("careful\n", name="stderr"), "stderr"),
+        (shown(**{"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}), "widget"),
+        (stream("10%\r20%"), "control characters"),
+        (
+            nbformat.v4.new_output("error", ename="ValueError", evalue="", traceback=[]),
+            "ValueError",
+        ),
+        (stream("x" * 700_000), "bytes"),
+    ],
+)
+def test_a_planted_fault_is_found(output, complaint):
+    notebook = good_notebook()
+    notebook.cells[0].outputs.append(output)
+    assert any(complaint in problem for problem in publishable.problems(notebook))
+
+
+@pytest.mark.parametrize(
+    "text", ["see https://x.org/home/page", "accuracy 3/10", "and/or", "/ is a sign", "a: b"]
+)
+def test_what_only_looks_like_a_path_passes(text):
+    notebook = good_notebook()
+    notebook.cells[0].outputs.append(stream(text))
+    assert publishable.problems(notebook) == []
+
+
+def test_cells_run_twice_or_out_of_order_are_found():
+    notebook = good_notebook()
+    notebook.cells[0].execution_count = 3
+    assert any("in order" in problem for problem in publishable.problems(notebook))
+
+
+def test_outputs_of_other_code_are_found():
+    notebook = good_notebook()
+    notebook.cells[0].source = "print(2)"
+    assert any("make record" in problem for problem in publishable.problems(notebook))
+
+
+def test_outputs_stay_with_their_code_and_go_with_other_code(tmp_path, monkeypatch):
+    source, path = tmp_path / "09_x.py", tmp_path / "09_x.ipynb"
+    monkeypatch.setattr(build, "notebook_of", lambda source: path)
+    source.write_text("# %% [markdown]\n# # Title\n\n# %%\nprint(1)\n")
+    build.write(build.build(source), path)
+    recorded = nbformat.read(path, as_version=4)
+    recorded.cells[1].outputs, recorded.cells[1].execution_count = [stream("1\n")], 1
+    recorded.metadata[build.METADATA_KEY] = {"code": build.code_hash(recorded)}
+    build.write(recorded, path)
+
+    source.write_text("# %% [markdown]\n# # A better title\n\n# %%\nprint(1)\n")
+    assert code_cells(build.build(source))[0].outputs == [stream("1\n")]
+    source.write_text("# %% [markdown]\n# # Title\n\n# %%\nprint(2)\n")
+    rebuilt = build.build(source)
+    assert code_cells(rebuilt)[0].outputs == []
+    assert build.METADATA_KEY not in rebuilt.metadata

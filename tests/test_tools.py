@@ -1,0 +1,80 @@
+"""The commands that authors and teachers run."""
+
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from tools import course, execute, publish
+from tools.project import ROOT, repository
+
+
+def notebook(tmp_path, *codes, tags=()):
+    path = tmp_path / "09_try.ipynb"
+    cells = [nbformat.v4.new_code_cell(code) for code in codes]
+    cells[-1].metadata["tags"] = list(tags)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_a_failing_cell_is_named(tmp_path):
+    path = notebook(tmp_path, "a = 1", "1 / 0", "b = 2")
+    run = execute.execute(path, tmp_path)
+    line, wrong = course.report(path.stem, run)
+    assert line.endswith("FAILED")
+    assert wrong.startswith("cell 2: ZeroDivisionError")
+
+
+def test_a_cell_that_hangs_is_named(tmp_path):
+    path = notebook(tmp_path, "a = 1", "import time; time.sleep(60)")
+    assert execute.execute(path, tmp_path, timeout=1).error.startswith("cell 2: not done")
+
+
+@pytest.mark.parametrize(
+    ("printed", "wrong"),
+    [("identical", ""), ("different", "the proof says 'different' instead of 'identical'")],
+)
+def test_a_proof_must_say_identical(tmp_path, printed, wrong):
+    path = notebook(tmp_path, f"print('{printed}')", tags=["verdict"])
+    assert course.report(path.stem, execute.execute(path, tmp_path))[1] == wrong
+
+
+def test_the_course_command_fails_with_the_lesson(monkeypatch, tmp_path, capsys):
+    path = notebook(tmp_path, "raise RuntimeError('no luck')")
+    monkeypatch.setattr(course, "sources", lambda: [path])
+    monkeypatch.setattr(course, "notebook_of", lambda source: path)
+    monkeypatch.setattr(sys, "argv", ["course"])
+    assert course.main() == 1
+    assert "FAILED: 09_try.ipynb, cell 1: RuntimeError: no luck" in capsys.readouterr().err
+
+
+def test_an_unknown_lesson_is_an_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["course", "no-such-lesson"])
+    assert course.main() == 2
+    assert "no-such-lesson" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["course", "a/b/c", "https://github.com/a/b", "a b/c", "a/b.git"])
+def test_publish_refuses_what_is_no_repository(name):
+    with pytest.raises(ValueError, match="owner/name"):
+        publish.publish(name)
+
+
+def test_publish_moves_everything_and_keeps_the_outputs(clone):
+    environment = {**os.environ, "PYTHONPATH": str(clone)}
+    command = [sys.executable, "-m", "tools.publish", "octocat/my-course"]
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    old = repository().removeprefix("https://github.com/")
+    left = subprocess.run(["git", "grep", "-l", old], cwd=clone, capture_output=True, text=True)
+    assert left.stdout == ""
+    assert "octocat/my-course" in (clone / "README.md").read_text("utf-8")
+    for path in sorted((clone / "notebooks").glob("*.ipynb")):
+        before = nbformat.read(ROOT / "notebooks" / path.name, as_version=4)
+        after = nbformat.read(path, as_version=4)
+        assert "git+https://github.com/octocat/my-course" in path.read_text("utf-8")
+        assert [c.get("outputs") for c in after.cells] == [c.get("outputs") for c in before.cells]
+    check = [sys.executable, "-m", "tools.build", "--check"]
+    assert subprocess.run(check, cwd=clone, env=environment).returncode == 0
