@@ -65,6 +65,7 @@ _SCHEDULERS = {
 
 # Names that are called, and the job and home of a line that calls them. Earlier rows win.
 CALLS: tuple[tuple[set[str], Job, Home], ...] = (
+    ({"Trainer", "Fabric", "fit", "seed_everything", "manual_seed"}, BOOK, AUTOMATIC),
     ({"clip_grad_norm_", "clip_grad_value_"}, GRAD, CLIPPING),
     ({"autocast", "GradScaler"}, MODE, PRECISION),
     ({"backward", "zero_grad"}, GRAD, AUTOMATIC),

@@ -34,7 +34,7 @@ class Session:
             f"Python {platform.python_version()}, torch {torch.__version__}, "
             f"lightning {L.__version__}"
         )
-        return f"{versions} | {self._hardware()} | {self.digits} | seed {self.seed}"
+        return f"{versions} | {self._hardware()} | {self.digits.origin} | seed {self.seed}"
 
     def _hardware(self) -> str:
         if self.device.type == "cuda":

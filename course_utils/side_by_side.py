@@ -94,7 +94,7 @@ class SideBySide:
     def _count_html(self) -> str:
         colours, sides = {job.mark: job.colour for job in JOBS}, 2 if self.lit else 1
         rows = "".join(
-            f"<tr><td style='background:{colours.get(mark, 'none')}'><code>{mark}</code></td>"
+            f"<tr><td style='background:{colours.get(mark, 'none')}'><small>{mark}</small></td>"
             f"<td style='text-align:left'>{name}</td>"
             + "".join(f"<td>{count}</td>" for count in counts[:sides])
             + "</tr>"

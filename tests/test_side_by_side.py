@@ -99,6 +99,11 @@ def test_decorators_evaluation_and_loaders():
     assert line_of(lines, "logits").home.text == "validation_step"
 
 
+def test_setting_up_the_trainer_is_bookkeeping():
+    lines = tag("trainer = L.Trainer(\n    max_epochs=2,\n)\ntrainer.fit(lit, loader)\n")
+    assert {line.job for line in lines} == {BOOK}
+
+
 def test_docstrings_comments_and_blank_lines_are_left_out():
     text = "\n".join(line.text for line in tag(LOOP))
     assert "Train it" not in text and "a comment" not in text

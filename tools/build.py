@@ -110,7 +110,7 @@ def stale() -> list[str]:
 def _filled(text: str, source: Path) -> str:
     name = repository().removeprefix("https://github.com/")
     text = text.replace("{{badge}}", BADGE.format(name=name, notebook=notebook_of(source).name))
-    text = text.replace("{{setup}}", SETUP.format(repository=repository()))
+    text = text.replace("# {{setup}}", SETUP.format(repository=repository()))
     return text.replace("{{map}}", course_map("")) if "{{map}}" in text else text
 
 
