@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 # Okabe and Ito's palette (2008), which stays distinct for colour-blind readers. Lines differ by
@@ -121,7 +122,8 @@ def confusion_matrix(matrix: Tensor, title: str = "") -> Figure:
         axis.set_xticks(range(len(counts)))
         axis.set_yticks(range(len(counts)))
         axis.grid(False)
-        figure.colorbar(picture, label="mistakes (number of digits)", shrink=0.8)
+        ticks = MaxNLocator(integer=True)
+        figure.colorbar(picture, label="mistakes (number of digits)", shrink=0.8, ticks=ticks)
     return _closed(figure)
 
 

@@ -89,8 +89,8 @@ from_memory = DataLoader(
 
 # %%
 # NBVAL_CHECK_OUTPUT
-item_by_item.generator.manual_seed(42)
-pairs = [pair for pair, _ in zip(zip(item_by_item, from_memory), range(20))]
+item_by_item.generator.manual_seed(42)  # back to where from_memory starts
+pairs = [pair for _, pair in zip(range(20), zip(item_by_item, from_memory))]
 equal = [torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in pairs]
 print(f"{sum(equal)} of {len(equal)} batches are equal")
 
@@ -101,8 +101,8 @@ print(f"{sum(equal)} of {len(equal)} batches are equal")
 # ### Three loaders
 #
 # One part of the training digits is kept back for **validation**: to look at while training. The
-# test digits stay untouched until the end. Each loader gets a generator of its own; the proof will
-# show why that matters.
+# test digits stay untouched until the end. Each loader gets a generator of its own, so that no loader
+# can disturb another's order; exercise 3 shows what happens without.
 
 # %%
 def make_loaders(root, batch_size=64, seed=42):
@@ -738,9 +738,9 @@ cost(
 )
 
 # %% [markdown]
-# Read the ratios, not the milliseconds: they differ from machine to machine. The price is paid per
-# step, whatever the model. So for a model whose step takes a hundred times longer, the same price
-# hardly shows.
+# Read the ratios, not the milliseconds: those differ from machine to machine. The price is paid per
+# step: take the raw loop's milliseconds from the Trainer's. The hooks do not know how large the
+# model is, so the longer a step of your own model takes, the smaller that part of it.
 
 # %% [markdown]
 # ## 10. The results as pictures
@@ -787,11 +787,12 @@ plots.confident_mistakes(test_digits.images, test_digits.labels, logits)
 # 3. `LightningModule` holds the idea, `LightningDataModule` the data, `Trainer` the loop.
 # 4. `trace` and `compare` prove that the port computes the same, bit for bit; if it does not, they
 #    say where it parts and why.
-# 5. The price is a fixed time per step, which matters for small models and vanishes for large ones.
+# 5. The price is time per step. It was measured here, on a small model, where it shows most.
 #
 # ## Common mistakes
 #
-# - **Softmax or ReLU on the logits** before `cross_entropy`: it trains, but badly.
+# - **Softmax or ReLU on the logits** before `cross_entropy`, which takes the softmax by itself: no
+#   error is raised, and the gradient is another one.
 # - **Forgetting `zero_grad()`** in a raw loop: gradients add up. The doctor showed it.
 # - **Averaging over batches** of unequal size: weigh each by its number of digits, as
 #   `train_epoch` does and `self.log` does by itself.
