@@ -56,11 +56,14 @@ def _check(trace: object, name: str) -> None:
 
 def _find(pair: Pair) -> None:
     """Set where the two runs part: before, during or after their common steps."""
-    starts, ends = (pair.a.start, pair.b.start), (pair.a.end, pair.b.end)
-    shapes = [[tensor.shape for tensor in start.parameters.values()] for start in starts]
+    starts = [trace.start.parameters.values() for trace in (pair.a, pair.b)]
+    shapes = [[tensor.shape for tensor in start] for start in starts]
+    dtypes = [[tensor.dtype for tensor in start] for start in starts]
     if shapes[0] != shapes[1]:
         pair.aspect = "model"
-    elif not _equal(*(start.parameters for start in starts)):
+    elif dtypes[0] != dtypes[1]:
+        pair.index, pair.aspect = 0, "precision"
+    elif not _equal(pair.a.start.parameters, pair.b.start.parameters):
         pair.aspect = "initial weights"
     else:
         pair.locate()
@@ -68,13 +71,15 @@ def _find(pair: Pair) -> None:
         return
     if len(pair.a.steps) != len(pair.b.steps):
         pair.aspect = "length"
-    elif not _equal(*(end.parameters for end in ends)):
+    elif not _equal(pair.a.end.parameters, pair.b.end.parameters):
         pair.aspect = "final weights"
+    elif not _equal(pair.a.end.buffers, pair.b.end.buffers):
+        pair.aspect = "final buffers"
 
 
 def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     """Return whether all tensors are equal in order; a NaN equals a NaN, as its bits do."""
-    return all(
+    return len(a) == len(b) and all(
         torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
         for one, other in zip(a.values(), b.values(), strict=True)
     )
@@ -83,7 +88,7 @@ def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def _verdict(pair: Pair) -> str:
     if not pair.aspect:
         return "identical"
-    return "equal within rounding" if pair.is_rounding() else "different"
+    return "equal within rounding" if pair.rounding else "different"
 
 
 def _difference(pair: Pair) -> Difference | None:
@@ -108,8 +113,10 @@ def _facts(pair: Pair) -> list[tuple[str, str]]:
         ("learning rates", f"{len(steps):,} steps"),
         ("weights after each step", f"{len(steps):,} steps, every value"),
     ]
-    if pair.a.start.buffers:
-        facts.append(("buffers after each step", f"{len(pair.a.start.buffers)} tensors"))
+    if pair.a.end.buffers:
+        facts.append(("buffers after each step", f"{len(pair.a.end.buffers)} tensors"))
+    if not batches:
+        facts = [fact for fact in facts if fact[0] != "batches"]
     differing = pair.harmless()
     renamed = {"batches": "batch", "learning rates": "learning rate"}
     return [fact for fact in facts if renamed.get(fact[0]) not in differing]

@@ -6,17 +6,15 @@ The functions for an aspect are asked in turn; the last one always answers.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import groupby
 from statistics import median
 
 import torch
 from torch import Tensor
 
-from course_utils.parity.pair import Pair, relative_gap
+from course_utils.parity.pair import FIT, GROWN, Pair, relative_gap
 from course_utils.parity.record import Step
 from course_utils.parity.trace import Trace
-
-# How exactly a pattern in the gradients must fit before it is named.
-FIT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,8 @@ class Diagnosis:
     mend: str
     evidence: list[str] = field(default_factory=list)
 
+
+PASSES = "{} forward passes since the step before that no backward pass used"
 
 Finder = Callable[[Pair], Diagnosis | None]
 
@@ -47,9 +47,7 @@ def diagnose(pair: Pair, verdict: str) -> Diagnosis:
 
 def other_model(pair: Pair) -> Diagnosis:
     """The two models have other tensors."""
-    shapes = [
-        [tuple(t.shape) for t in side.start.parameters.values()] for side in (pair.a, pair.b)
-    ]
+    shapes = [[tuple(t.shape) for t in side.start.parameters.values()] for side in (pair.a, pair.b)]
     return Diagnosis(
         "not the same model",
         "The two traces watched models with different parameters, so no step can be compared.",
@@ -60,14 +58,18 @@ def other_model(pair: Pair) -> Diagnosis:
 
 
 def trained_before(pair: Pair) -> Diagnosis | None:
-    """The second run goes on where the first one ended."""
-    ends, starts = pair.a.end.parameters.values(), pair.b.start.parameters.values()
-    if not all(torch.equal(end, start) for end, start in zip(ends, starts, strict=True)):
+    """One run goes on where the other one ended."""
+    for before, after in ((0, 1), (1, 0)):
+        ends = (pair.a, pair.b)[before].end.parameters.values()
+        starts = (pair.a, pair.b)[after].start.parameters.values()
+        if all(torch.equal(end, start) for end, start in zip(ends, starts, strict=True)):
+            break
+    else:
         return None
     return Diagnosis(
         "same model trained twice",
-        f"{pair.names[1]} began with the weights that {pair.names[0]} ended with: both trained the "
-        "same model object, one after the other.",
+        f"{pair.names[after]} began with the weights that {pair.names[before]} ended with: both "
+        "trained the same model object, one after the other.",
         "Build a fresh model for each run, after seeding again.",
         ["The first weights of the one are the last weights of the other, bit for bit."],
     )
@@ -75,9 +77,7 @@ def trained_before(pair: Pair) -> Diagnosis | None:
 
 def other_start(pair: Pair) -> Diagnosis:
     """The models were drawn from other random numbers."""
-    starts = zip(
-        pair.a.start.parameters.values(), pair.b.start.parameters.values(), strict=True
-    )
+    starts = zip(pair.a.start.parameters.values(), pair.b.start.parameters.values(), strict=True)
     equal = [torch.equal(a, b) for a, b in starts]
     return Diagnosis(
         "other seed or build order",
@@ -101,7 +101,8 @@ def other_accumulation(pair: Pair) -> Diagnosis | None:
         "accumulation in one",
         "The runs take different numbers of batches to one optimizer step.",
         "Give the Trainer `accumulate_grad_batches` as many batches as the raw loop adds up before "
-        "`optimizer.step()` (or 1 where it adds up none).",
+        "`optimizer.step()` (or 1 where it adds up none). The Trainer also steps at the end of an "
+        "epoch, where fewer batches are left.",
         [pair.say("{} forward passes in this step", a, b)],
     )
 
@@ -116,8 +117,7 @@ def order_repeats(pair: Pair) -> Diagnosis | None:
         "other batch order: one run repeats its order",
         f"{name} goes through the data in the same order again: its loader, or the loader's "
         "generator, is rebuilt with the same seed for each epoch, or it does not shuffle.",
-        "Build the loader once, outside the epoch loop, with a generator of its own: "
-        "`DataLoader(…, shuffle=True, generator=torch.Generator().manual_seed(seed))`.",
+        "Build the loader once, outside the epoch loop, with `shuffle=True`.",
         [f"{name} starts again with its first batch; the other run does not."],
     )
 
@@ -131,19 +131,37 @@ def validation_in_one(pair: Pair) -> Diagnosis | None:
         "other batch order: validation in one loop only",
         "Only one run went through a validation loader, or it did so more often. Each pass over a "
         "DataLoader draws from the global generator, and shifts the next shuffle.",
-        "Validate at the same moments in both, or give each loader a generator of its own: "
-        "`DataLoader(…, generator=torch.Generator().manual_seed(seed))`.",
-        [pair.say("{} forward passes without gradients since the step before", *counts)],
+        "Validate at the same moments in both, or give the validation loader a generator of its "
+        "own: `DataLoader(…, generator=torch.Generator().manual_seed(seed))`.",
+        [pair.say(PASSES, *counts)],
+    )
+
+
+def full_last_batch(pair: Pair) -> Diagnosis | None:
+    """Both agree until an epoch ends whose last batch is full."""
+    if not pair.index or not _same_content(pair):
+        return None
+    sizes = {call.size for step in pair.a.steps[: pair.common] for call in step.calls}
+    if len(sizes) > 1 or pair.common % pair.index:
+        return None
+    return Diagnosis(
+        "other batch order after a full last batch",
+        "At the end of an epoch a raw loop asks its loader for a batch too many, to "
+        "learn that there is none; the Trainer knows the length and does not ask. If the last "
+        "batch was full and the loader has a generator of its own, `RandomSampler` draws from it "
+        "to answer.",
+        "Leave the training loader without `generator=`: it then draws one seed for each epoch "
+        "from the global generator, which both loops do alike.",
+        [_agreement(pair), f"All batches are full: {sizes.pop()} samples each."],
     )
 
 
 def same_data_mixed(pair: Pair) -> Diagnosis | None:
     """Both see the same samples, in another order."""
-    contents = [_content(trace.steps[: pair.common]) for trace in (pair.a, pair.b)]
     now = [_content([step]) for step in pair.steps]
     if now[0] == now[1]:
         evidence = "The batch holds the same samples in another order within it."
-    elif contents[0] == contents[1]:
+    elif _same_content(pair):
         evidence = "Over the whole run both saw the same samples."
     else:
         return None
@@ -151,8 +169,8 @@ def same_data_mixed(pair: Pair) -> Diagnosis | None:
         "other batch order",
         "Both runs see the same data, shuffled by different random numbers: other seeds, a loader "
         "built or read at another moment, or one generator shared by several loaders.",
-        "Give each loader a generator of its own with the same seed on both sides, and build it "
-        "afresh for each run (a generator goes on where the last run left it).",
+        "On both sides seed, then build model, loaders and optimizer in the same order, afresh for "
+        "each run: a generator goes on where the last run left it.",
         [evidence, _agreement(pair)],
     )
 
@@ -185,7 +203,9 @@ def forgotten_mode(pair: Pair) -> Diagnosis:
         f"{behind} took this step with layers still in evaluation mode, so dropout was off or "
         "batch norm used its running averages. Usually `model.eval()` for validation was not "
         "followed by `model.train()`.",
-        "Call `model.train()` at the start of each training epoch. The Trainer does so by itself.",
+        "Call `model.train()` at the start of each training epoch. The Trainer gives each layer "
+        "back its mode after validation, but it trains a model as it gets it: one in evaluation "
+        "mode stays there.",
         [pair.say("{}", *shares)],
     )
 
@@ -207,8 +227,13 @@ def other_precision(pair: Pair) -> Diagnosis:
 
 def forgotten_eval(pair: Pair) -> Diagnosis | None:
     """One run validated in training mode."""
-    counts = tuple(step.evaluations_training for step in pair.steps)
-    if counts[0] == counts[1]:
+    if pair.index is None:
+        counts, moment = (pair.a.idle[1], pair.b.idle[1]), "after the last step"
+    else:
+        counts = tuple(step.evaluations_training for step in pair.steps)
+        moment = "since the step before"
+    draws = pair.a.random or pair.b.random
+    if counts[0] == counts[1] or not (draws or (pair.a.end.buffers and pair.aspect != "batch")):
         return None
     name = pair.names[0 if counts[0] > counts[1] else 1]
     return Diagnosis(
@@ -216,13 +241,8 @@ def forgotten_eval(pair: Pair) -> Diagnosis | None:
         f"{name} validated with the model in training mode: dropout drew random numbers that the "
         "training needed, and batch norm averaged over validation data.",
         "Call `model.eval()` before the validation loop, and `model.train()` after it. The Trainer "
-        "does both by itself.",
-        [
-            pair.say(
-                "{} forward passes without gradients, in training mode, since the step before",
-                *counts,
-            )
-        ],
+        "sets both by itself.",
+        [pair.say(f"{{}} forward passes in training mode, without a backward, {moment}", *counts)],
     )
 
 
@@ -231,18 +251,16 @@ def other_dropout(pair: Pair) -> Diagnosis | None:
     if not (pair.a.random or pair.b.random):
         return None
     counts = _evaluations(pair)
-    evidence = ["The model has dropout, and batch, weights and mode are equal."]
+    evidence = ["The model draws random numbers, and batch, weights and mode are equal."]
     if counts[0] != counts[1]:
-        evidence.append(
-            pair.say("{} forward passes without gradients since the step before", *counts)
-        )
+        evidence.append(pair.say(PASSES, *counts))
     return Diagnosis(
         "other random numbers in the model",
-        "Dropout drew other random numbers. Something else drew from the global generator in one "
-        "run only: another seed, a validation pass over a loader without a generator of its own, "
-        "or a random transform.",
-        "Seed right before training on both sides, validate at the same moments, and give each "
-        "loader a generator of its own.",
+        "Dropout, or noise, drew other random numbers. Something else drew from the global "
+        "generator in one run only: another seed, a validation pass over a loader without a "
+        "generator of its own, or a random transform.",
+        "Seed right before training on both sides, validate at the same moments, and give the "
+        "validation loader a generator of its own.",
         evidence,
     )
 
@@ -293,8 +311,8 @@ def clipped_values(pair: Pair) -> Diagnosis | None:
         if full.gradient_max <= limit or relative_gap(cut, mine.gradient_sample) > FIT:
             continue
         tops = [step.gradient_max for step in trace.steps]
-        at_limit = sum(top > limit * (1 - FIT) for top in tops)
-        if max(tops) <= limit * (1 + FIT) and at_limit > 1:
+        at_limit = tops.count(limit)
+        if max(tops) <= limit and at_limit > 1:
             return _clipping(
                 pair.names[one],
                 f"Its largest gradient value is {limit:.4g} in {at_limit} of {len(tops)} steps, "
@@ -329,7 +347,14 @@ def constant_factor(pair: Pair) -> Diagnosis | None:
     larger, smaller = pair.names if ratio > 1 else pair.names[::-1]
     calls = pair.steps[0].calls
     sizes = {call.size for call in calls}
-    if len(sizes) == 1 and abs(factor - (size := sizes.pop())) <= FIT * factor and size > 1:
+    before = _previous(pair.a, pair.index)
+    if before and len(before.calls) > len(calls):
+        cause = (
+            f"This step has {len(calls)} batches, those before it {len(before.calls)}: at the end "
+            "of an epoch the Trainer still divides the loss by `accumulate_grad_batches`."
+        )
+        mend = "Divide the raw loss by the same number in each step, also where batches are left."
+    elif len(sizes) == 1 and abs(factor - (size := sizes.pop())) <= FIT * factor and size > 1:
         cause = f"{size} is the batch size: one loss is summed over the batch, the other averaged."
         mend = "Use the same `reduction` in both losses (`mean` is the default)."
     elif len(calls) > 1 and abs(factor - len(calls)) <= FIT * factor:
@@ -356,7 +381,8 @@ def other_loss(pair: Pair) -> Diagnosis:
     if all(losses) and losses[0] == losses[1]:
         cause = (
             "The losses are equal, so something changed the gradients between `backward()` and "
-            "`step()` on one side: clipping, noise, a frozen layer, or a second `backward()`."
+            "`step()` on one side: clipping, noise, a frozen layer, a second `backward()`, or "
+            "gradients left over from before the first step."
         )
         evidence.append(f"Loss in both: {_numbers(losses[0])}.")
     else:
@@ -376,12 +402,17 @@ def other_loss(pair: Pair) -> Diagnosis:
 
 def scheduler_rhythm(pair: Pair) -> Diagnosis | None:
     """One learning rate changes with each step, the other now and then."""
-    gaps = [_gap(trace, pair.steps[0].optimizer) for trace in (pair.a, pair.b)]
-    if (gaps[0] == 1) == (gaps[1] == 1):
+    rates = [_rates(trace, pair.steps[0].optimizer) for trace in (pair.a, pair.b)]
+    gaps = [_gap(each) for each in rates]
+    order = (0, 1) if gaps[1] == 0 or 0 < gaps[0] < gaps[1] else (1, 0)
+    quick, rare = (gaps[i] for i in order)
+    values = [_distinct(rates[i])[: len(_distinct(rates[order[1]]))] for i in order]
+    same_schedule = rare > 0 and values[0] == values[1]
+    if quick == rare or not (quick == 1 or same_schedule):
         return None
-    fast, slow = pair.names if gaps[0] == 1 else pair.names[::-1]
+    fast, slow = (pair.names[i] for i in order)
     said = ["every step" if gap == 1 else _rhythm(gap) for gap in gaps]
-    seldom = "per epoch in the other" if max(gaps) > 1 else "not in the other"
+    seldom = "per epoch in the other" if rare > 1 else "not in the other"
     return Diagnosis(
         f"scheduler per step in one, {seldom}",
         f"{fast} steps its scheduler after each batch, {slow} does not.",
@@ -439,6 +470,9 @@ def other_settings(pair: Pair) -> Diagnosis | None:
             values = one.settings.get(key, "not there"), other.settings.get(key, "not there")
             if values[0] != values[1]:
                 evidence.append(pair.say(f"{key} = {{}}", *values))
+        if one.members != other.members:
+            sizes = len(one.members), len(other.members)
+            evidence.append(pair.say("{} tensors in a group, but not the same ones", *sizes))
     if len(a.groups) != len(b.groups):
         evidence.append(pair.say("{} parameter groups", len(a.groups), len(b.groups)))
     if not evidence:
@@ -499,7 +533,8 @@ def shorter_run(pair: Pair) -> Diagnosis:
     lengths = len(pair.a.steps), len(pair.b.steps)
     return Diagnosis(
         "one run is shorter",
-        f"All {pair.common:,} steps that both runs have are identical, then one of them stops.",
+        f"All {pair.common:,} steps that both runs have are "
+        f"{'equal within rounding' if pair.noise else 'identical'}, then one of them stops.",
         "Compare `max_epochs` with the raw loop's epochs, and look for `limit_train_batches`, "
         "`drop_last`, `max_steps` or early stopping on one side.",
         [pair.say("{:,} steps", *lengths)],
@@ -513,6 +548,22 @@ def changed_after(pair: Pair) -> Diagnosis:
         "All steps are identical, but not the weights at the end of the `with` block: one run "
         "loaded the best checkpoint, or averaged its weights, after training.",
         "End the `with` block where training ends, or do the same on both sides.",
+    )
+
+
+def grown_rounding(pair: Pair) -> Diagnosis | None:
+    """What began as rounding is too large by now to prove anything."""
+    if not pair.noise:
+        return None
+    where = {"gradient": "In this step the gradients", "update": "After this step the weights"}
+    return Diagnosis(
+        "more than rounding",
+        "The runs part by rounding at first (another device or number of threads, another order "
+        "of operations), and later by more. Either rounding grew, as it does in a long training, "
+        "or a small fault acts from here on.",
+        "Make the first steps agree bit for bit, with the same device, `torch.set_num_threads` "
+        "and formulas, or compare fewer steps.",
+        [f"{where.get(pair.aspect, 'At the end the weights')} are more than {GROWN:.0%} apart."],
     )
 
 
@@ -546,7 +597,9 @@ FINDERS: dict[str, tuple[Finder, ...]] = {
     "batch": (
         other_accumulation,
         order_repeats,
+        forgotten_eval,
         validation_in_one,
+        full_last_batch,
         same_data_mixed,
         other_data,
     ),
@@ -558,14 +611,16 @@ FINDERS: dict[str, tuple[Finder, ...]] = {
         clipped_values,
         clipped_norm,
         constant_factor,
+        grown_rounding,
         other_loss,
     ),
     "learning rate": (scheduler_rhythm, other_learning_rate),
     "optimizer": (rebuilt_optimizer, other_settings, other_update),
-    "update": (other_update,),
+    "update": (grown_rounding, other_update),
     "buffers": (forgotten_eval, other_buffers),
     "length": (shorter_run,),
-    "final weights": (changed_after,),
+    "final weights": (grown_rounding, changed_after),
+    "final buffers": (forgotten_eval, other_buffers),
     "rounding": (rounding,),
 }
 
@@ -615,15 +670,29 @@ def _content(steps: list[Step]) -> int:
     return sum(call.content for step in steps for call in step.calls)
 
 
+def _same_content(pair: Pair) -> bool:
+    """Return whether both runs saw the same samples, in whatever order, over their common steps."""
+    a, b = (_content(trace.steps[: pair.common]) for trace in (pair.a, pair.b))
+    return a == b
+
+
 def _agreement(pair: Pair) -> str:
     if pair.index == 0:
         return "The very first batch differs."
     return f"The first {pair.index:,} batches are equal."
 
 
-def _gap(trace: Trace, optimizer: int) -> float:
+def _rates(trace: Trace, optimizer: int) -> list[tuple[float, ...]]:
+    return [step.learning_rates for step in trace.steps if step.optimizer == optimizer]
+
+
+def _distinct(rates: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    """Return the learning rates without the repetitions of one that stays."""
+    return [rate for rate, _ in groupby(rates)]
+
+
+def _gap(rates: list[tuple[float, ...]]) -> float:
     """Return the usual number of steps between two changes of the learning rate (0: none)."""
-    rates = [step.learning_rates for step in trace.steps if step.optimizer == optimizer]
     changes = [i for i in range(1, len(rates)) if rates[i] != rates[i - 1]]
     if not changes:
         return 0

@@ -38,7 +38,7 @@ def projection(tensors: list[Tensor]) -> Tensor:
     the norm of the difference of two projections estimates that of the tensors, within about a
     tenth (the AMS sketch: Alon, Matias, Szegedy, 1999).
     """
-    flat = torch.cat([_dense(tensor).reshape(-1).float() for tensor in tensors])
+    flat = torch.cat([dense(tensor).reshape(-1).float() for tensor in tensors])
     signs = _signs(flat.numel(), str(flat.device))
     padded = torch.zeros_like(signs)
     torch.mul(flat, signs[: flat.numel()], out=padded[: flat.numel()])
@@ -47,7 +47,12 @@ def projection(tensors: list[Tensor]) -> Tensor:
 
 def sample(tensors: list[Tensor]) -> Tensor:
     """Return up to 64 values of each tensor, from places that are always the same."""
-    return torch.cat([_picked(_dense(tensor).reshape(-1)) for tensor in tensors]).float().cpu()
+    return torch.cat([_picked(dense(tensor).reshape(-1)) for tensor in tensors]).float().cpu()
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """Return the tensor without its history, with sparse gradients filled up with zeros."""
+    return tensor.detach().to_dense() if tensor.is_sparse else tensor.detach()
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:
@@ -62,12 +67,8 @@ def tensors_in(value: object) -> Iterator[Tensor]:
             yield from tensors_in(item)
 
 
-def _dense(tensor: Tensor) -> Tensor:
-    return tensor.detach().to_dense() if tensor.is_sparse else tensor.detach()
-
-
 def _bytes(tensor: Tensor) -> np.ndarray:
-    flat = _dense(tensor).reshape(-1)
+    flat = dense(tensor).reshape(-1)
     if flat.is_floating_point():
         flat = flat + 0.0  # turns -0.0 into 0.0
     return flat.cpu().contiguous().view(torch.uint8).numpy()

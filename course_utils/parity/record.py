@@ -1,6 +1,7 @@
 """What a trace keeps: a few kilobytes a step."""
 
 from dataclasses import dataclass, field
+from math import hypot
 
 from torch import Tensor
 
@@ -17,6 +18,7 @@ class Call:
     output: tuple[bytes, ...] = ()
     dtype: str = ""
     used: bool = False  # whether a backward pass went through it
+    counted: bool = False  # whether it counts as an evaluation: a step came and had not used it
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Group:
 
     learning_rate: float
     settings: dict[str, object]
+    members: tuple[int, ...]  # which of the model's parameters are in it
 
 
 @dataclass(frozen=True)
@@ -39,21 +42,31 @@ class Step:
     owned: tuple[int, ...]  # which of the model's parameters this optimizer updates
     foreign: int  # how many other parameters it updates
     gradients: tuple[bytes, ...]
-    gradient_norm: float
+    gradient_norms: tuple[float, ...]  # of each of these parameters
     gradient_max: float  # the largest absolute value in it
     gradient_projection: Tensor
     gradient_sample: Tensor
     groups: tuple[Group, ...]
     weights: tuple[bytes, ...]
     weight_projection: Tensor
-    buffers: tuple[bytes, ...]
-    evaluations: int  # forward passes without gradients since the step before
-    evaluations_training: int  # those of them with the model in training mode
+    buffers: dict[str, bytes]
+    evaluations: int  # forward passes since the step before that no backward pass used
+    evaluations_training: int  # those of them with layers in training mode
 
     @property
     def batch(self) -> tuple[tuple[bytes, ...], ...]:
         """The fingerprints of all input batches of the step."""
         return tuple(call.inputs for call in self.calls)
+
+    @property
+    def gradient_norm(self) -> float:
+        """The norm of the whole gradient."""
+        return hypot(*self.gradient_norms)
+
+    @property
+    def outputs(self) -> tuple[tuple[bytes, ...], ...]:
+        """The fingerprints of what each forward pass of the step returned."""
+        return tuple(call.output for call in self.calls)
 
     @property
     def learning_rates(self) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from html import escape
+from math import isnan
 from textwrap import fill
 
 from course_utils.parity.diagnose import Diagnosis
@@ -19,7 +20,8 @@ class Difference:
     """Where two runs first differ: the step (from 1; None before the first), in what, and where.
 
     `what` is one of: model, initial weights, parameters, batch, mode, precision, forward output,
-    gradient, learning rate, optimizer, update, buffers, length, final weights. `where` names the
+    gradient, learning rate, optimizer, update, buffers, length, final weights, final buffers.
+    `where` names the
     first tensor that differs, if there is one.
     """
 
@@ -120,7 +122,7 @@ class Report:
 
         bundle = {"text/html": self._repr_html_(), "text/plain": self.explain()}
         display(bundle, raw=True)
-        if all(loss == loss for loss in (*self.losses[0][:1], *self.losses[1][:1])):
+        if not any(isnan(loss) for losses in self.losses for loss in losses[:1]):
             display(self.plot())
 
 

@@ -6,6 +6,7 @@ from functools import wraps
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -14,6 +15,7 @@ from torch.optim.optimizer import (
 
 from course_utils.parity.fingerprint import (
     content,
+    dense,
     fingerprint,
     projection,
     sample,
@@ -30,7 +32,10 @@ MOST_PENDING = 64
 
 
 class Trace:
-    """The record of one training run: `steps`, and the model's values at start and end."""
+    """The record of one training run: `steps`, and the model's values at start and end.
+
+    At the end only the buffers that the run changed are kept: a constant shows in what it does.
+    """
 
     def __init__(self, model: nn.Module):
         self.steps: list[Step] = []
@@ -38,11 +43,13 @@ class Trace:
         self.end = Snapshot()
         self.threads = torch.get_num_threads()
         self.device = ""
-        self.random = False  # whether the model draws random numbers while it trains
+        self.random = False  # whether the forward pass draws random numbers
+        self.idle = (0, 0)  # evaluations after the last step: all, and those in training mode
         self._model = model
         self._pending: list[Call] = []
         self._losses: list[float] = []
         self._depth = 0
+        self._generator: Tensor | None = None
         self._evaluations = [0, 0]
         self._optimizers: dict[Optimizer, int | None] = {}
         self._warm: dict[Optimizer, bool] = {}
@@ -66,12 +73,19 @@ class Trace:
         self._depth += 1
         if self._depth > 1:
             return
+        if not self.steps and not self.random:
+            self._generator = _generator_state(self._model)
         modes = tuple(m.training for m in _acting_modules(self._model))
         if not torch.is_grad_enabled():
-            self._evaluations[0] += 1
-            self._evaluations[1] += all(modes)
+            self._count_evaluation(modes)
             return
         inputs = list(tensors_in((args, kwargs)))
+        # What comes from another part of the model, as from an encoder, is no batch: a loop that
+        # calls the parts one by one is to be found equal to one that calls the whole.
+        data = [tensor for tensor in inputs if tensor.grad_fn is None]
+        if self._pending and len(data) < len(inputs):
+            _continue_call(self._pending[-1], data)
+            return
         self._pending.append(
             Call(
                 inputs=tuple(fingerprint(tensor) for tensor in inputs),
@@ -84,7 +98,12 @@ class Trace:
 
     def _after_forward(self, module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
         self._depth -= 1
-        if self._depth or not torch.is_grad_enabled() or not self._pending:
+        if self._depth:
+            return
+        if self._generator is not None:
+            self.random |= not torch.equal(self._generator, _generator_state(self._model))
+            self._generator = None
+        if not torch.is_grad_enabled() or not self._pending:
             return
         call, outputs = self._pending[-1], list(tensors_in(output))
         call.output = tuple(fingerprint(tensor) for tensor in outputs)
@@ -112,37 +131,51 @@ class Trace:
         if place is None:
             return
         parameters = list(self._model.parameters())
-        theirs = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        owned = tuple(i for i, p in enumerate(parameters) if id(p) in theirs)
+        numbers = {id(p): number for number, p in enumerate(parameters)}
+        groups = tuple(_group(group, numbers) for group in optimizer.param_groups)
+        owned = tuple(sorted(number for group in groups for number in group.members))
+        if not owned:  # the parameters that it had were taken out of the model
+            return
         mine = [parameters[i] for i in owned]
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in mine]
+        gradients = [torch.zeros_like(p) if p.grad is None else dense(p.grad) for p in mine]
+        calls = self._used_calls()
         self.steps.append(
             Step(
                 optimizer=place,
                 kind=type(optimizer).__name__,
                 warm=self._warm.get(optimizer, False),
-                calls=self._used_calls(),
+                calls=calls,
                 losses=tuple(self._losses),
                 owned=owned,
-                foreign=len(theirs) - len(owned),
+                foreign=sum(len(g["params"]) for g in optimizer.param_groups) - len(owned),
                 gradients=tuple(fingerprint(g) for g in gradients),
-                gradient_norm=float(torch.stack([g.norm().float() for g in gradients]).norm()),
+                gradient_norms=tuple(torch.stack([g.norm().float() for g in gradients]).tolist()),
                 gradient_max=max(float(g.abs().max()) for g in gradients if g.numel()),
                 gradient_projection=projection(gradients),
                 gradient_sample=sample(gradients),
-                groups=tuple(_group(group) for group in optimizer.param_groups),
+                groups=groups,
                 weights=tuple(fingerprint(p) for p in mine),
                 weight_projection=projection(mine),
-                buffers=tuple(fingerprint(b) for b in self._model.buffers()),
+                buffers={name: fingerprint(b) for name, b in self._model.named_buffers()},
                 evaluations=self._evaluations[0],
                 evaluations_training=self._evaluations[1],
             )
         )
         self._losses, self._evaluations = [], [0, 0]
 
+    def _count_evaluation(self, modes: tuple[bool, ...]) -> None:
+        self._evaluations[0] += 1
+        self._evaluations[1] += any(modes)
+
     def _used_calls(self) -> tuple[Call, ...]:
+        """Return the passes that a backward pass used; the others count as evaluations, once."""
         used = tuple(call for call in self._pending if call.used)
-        self._pending = [call for call in self._pending if not call.used][-MOST_PENDING:]
+        unused = [call for call in self._pending if not call.used]
+        for call in unused:
+            if not call.counted:
+                self._count_evaluation(call.modes)
+                call.counted = True
+        self._pending = unused[-MOST_PENDING:]
         return used
 
     def _place(self, optimizer: Optimizer) -> int | None:
@@ -157,13 +190,17 @@ class Trace:
     def _begin(self) -> None:
         self.start.parameters = _copies(self._model.named_parameters())
         self.start.buffers = _copies(self._model.named_buffers())
-        self.random = any(
-            isinstance(m, (nn.modules.dropout._DropoutNd, nn.RReLU)) for m in self._model.modules()
-        )
 
     def _finish(self) -> None:
         self.end.parameters = _copies(self._model.named_parameters())
-        self.end.buffers = _copies(self._model.named_buffers())
+        start, end = self.start.buffers, _copies(self._model.named_buffers())
+        self.end.buffers = {
+            name: buffer
+            for name, buffer in end.items()
+            if name not in start or fingerprint(buffer) != fingerprint(start[name])
+        }
+        self._used_calls()
+        self.idle = tuple(self._evaluations)
         self._pending, self._optimizers, self._warm = [], {}, {}
 
 
@@ -237,9 +274,25 @@ def _marker(call: Call) -> Callable[[Tensor], None]:
     return mark
 
 
-def _group(group: dict) -> Group:
+def _continue_call(call: Call, data: list[Tensor]) -> None:
+    """Add what a later part of a forward pass takes in beside the output of an earlier one."""
+    for tensor in data:
+        seen = fingerprint(tensor)
+        if seen not in call.inputs:
+            call.inputs += (seen,)
+            call.content += content(tensor)
+
+
+def _group(group: dict, numbers: dict[int, int]) -> Group:
     settings = {key: value for key, value in group.items() if key not in IMPLEMENTATION}
-    return Group(learning_rate=float(group["lr"]), settings=settings)
+    members = sorted(numbers[id(p)] for p in group["params"] if id(p) in numbers)
+    return Group(float(group["lr"]), settings, tuple(members))
+
+
+def _generator_state(model: nn.Module) -> Tensor:
+    """Return the state of the random generator that the model draws from where it is."""
+    device = next(model.parameters()).device.type
+    return (torch if device == "cpu" else torch.get_device_module(device)).get_rng_state()
 
 
 def _acting_modules(model: nn.Module) -> list[nn.Module]:
@@ -252,4 +305,6 @@ def _has_parameters(module: nn.Module) -> bool:
 
 
 def _copies(named) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in named}
+    return {
+        name: tensor.detach().to("cpu", copy=True) for name, tensor in named if not is_lazy(tensor)
+    }
