@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from torchvision import datasets
 
-from course_utils.idx import ORIGINAL, DataError, check_folder, is_original, raw_folder
+from course_utils.idx import ORIGINAL, DataError, is_original, raw_folder
 
 # torchvision tries two addresses one after the other: two silent ones cost twice SILENCE, and a
 # name look-up that hangs (no time-out reaches it) ends with STALL.
@@ -32,32 +33,64 @@ def download_mnist(root: Path) -> None:
     is checked here, and each file is then moved to its place whole. Two processes may do this at
     once. A network that stays silent ends it after at most 12 seconds, one that drips after 600.
     """
+    given_up = threading.Event()
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=".download-", dir=root))
+        part = _own_folder(root)
     except OSError as error:
-        raise DownloadError(f"cannot write to {root} ({error.strerror})") from error
+        raise DownloadError(f"cannot write to {root} ({_reason(error)})") from error
     try:
-        _fetch(part)
-        check_folder(part)
+        _fetch(part, given_up)
         if not is_original(part):
             raise DownloadError("what came is not the original MNIST (SHA-256 differs)")
         _move(part, root)
     except OSError as error:
-        raise DownloadError(f"cannot write to {root} ({error.strerror})") from error
+        raise DownloadError(f"cannot write to {root} ({_reason(error)})") from error
     finally:
+        given_up.set()
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _fetch(part: Path) -> None:
+def _own_folder(root: Path) -> Path:
+    """Make a folder for one download, and clear away what killed processes left of theirs."""
+    root.mkdir(parents=True, exist_ok=True)
+    for left in root.glob(".download-*"):
+        with contextlib.suppress(OSError):  # another process may be clearing it away right now
+            if time.time() - left.stat().st_mtime > 2 * TOTAL:
+                shutil.rmtree(left)
+    return Path(tempfile.mkdtemp(prefix=".download-", dir=root))
+
+
+class _Download(datasets.MNIST):
+    """torchvision's download into a folder, which stops once it was given up."""
+
+    def __init__(self, part: Path, given_up: threading.Event):
+        # Not MNIST's own constructor, which would read the digits as well.
+        super(datasets.MNIST, self).__init__(part)
+        self.given_up = given_up
+
+    @property
+    def raw_folder(self) -> str:
+        """Return the folder for the next file: torchvision asks for it before each of them.
+
+        A thread that was given up stops here, before it makes the folder once more.
+        """
+        if self.given_up.is_set():
+            raise DownloadError("given up")
+        return str(raw_folder(Path(self.root)))
+
+
+def _fetch(part: Path, given_up: threading.Event) -> None:
     """Run torchvision's download in a thread that can be given up."""
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
-            datasets.MNIST(part, download=True)
+            _Download(part, given_up).download()
         except BaseException as error:  # also SystemExit: whatever it was, the caller reports it
             failures.append(error)
+        finally:
+            if given_up.is_set():  # the caller could not remove what was still being written
+                shutil.rmtree(part, ignore_errors=True)
 
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE)
@@ -70,8 +103,7 @@ def _fetch(part: Path) -> None:
     finally:
         socket.setdefaulttimeout(before)
     if failures:
-        reason = " ".join(str(failures[0]).split()) or type(failures[0]).__name__
-        raise DownloadError(reason) from failures[0]
+        raise DownloadError(_reason(failures[0])) from failures[0]
 
 
 def _wait(thread: threading.Thread, part: Path) -> None:
@@ -102,3 +134,14 @@ def _move(part: Path, root: Path) -> None:
     raw_folder(root).mkdir(parents=True, exist_ok=True)
     for name in ORIGINAL:
         os.replace(raw_folder(part) / name, raw_folder(root) / name)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what went wrong in a few words: no addresses, no paths, nothing said twice."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split())
+    # torchvision's message is a list of `Tried ADDRESS, got: REASON`.
+    reasons = re.findall(r"Tried \S+, got: (.*?)(?= Tried |$)", text) or [text]
+    plain = [re.sub(r"^<urlopen error (.*)>$", r"\1", reason).rstrip(".") for reason in reasons]
+    return "; ".join(dict.fromkeys(plain)) or type(error).__name__

@@ -7,7 +7,7 @@ reads whatever this module accepts. The format is described on http://yann.lecun
 import hashlib
 import os
 import struct
-import tempfile
+import uuid
 from pathlib import Path
 
 IMAGE_MAGIC, LABEL_MAGIC = 0x0803, 0x0801
@@ -46,23 +46,23 @@ def check_folder(root: Path) -> tuple[int, int]:
 
 def is_original(root: Path) -> bool:
     """Return whether the four files are the original MNIST, by their SHA-256."""
-    raw = raw_folder(root)
+    files = {raw_folder(root) / name: digest for name, digest in ORIGINAL.items()}
     return all(
-        hashlib.sha256((raw / name).read_bytes()).hexdigest() == digest
-        for name, digest in ORIGINAL.items()
+        path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+        for path, digest in files.items()
     )
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that other processes see it either whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    # Not tempfile: its files are for their owner only, and a cache may be shared.
+    part = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        part.write_bytes(content)
         os.replace(part, path)
     except BaseException:
-        Path(part).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 
@@ -72,18 +72,28 @@ def _missing_message(root: Path, missing: list[str]) -> str:
     for name in missing:
         packed = (raw / f"{name}.gz").is_file()
         lines.append(f"  {name}" + (" (only its .gz is there: unpack it)" if packed else ""))
-    for nearby in (root.parent, root.parent.parent):
+    return "\n".join(lines + _where_they_are(root.absolute()))
+
+
+def _where_they_are(root: Path) -> list[str]:
+    """Return a hint if the files lie in one of the places where people put them by mistake."""
+    for nearby in (root.parent, root.parent.parent, root / "data"):
         if all((raw_folder(nearby) / name).is_file() for name in ORIGINAL):
-            lines.append(f"They are one step up: use {nearby} instead.")
-            break
-    return "\n".join(lines)
+            return [f"They are near by: use {nearby} instead."]
+    if all((root / name).is_file() for name in ORIGINAL):
+        return [f"They lie in {root} itself: move them to {raw_folder(root)}."]
+    return []
 
 
 def _check_part(raw: Path, part: str) -> int:
     images, labels = raw / f"{part}-images-idx3-ubyte", raw / f"{part}-labels-idx1-ubyte"
     count = _check_file(images, IMAGE_MAGIC, dimensions=3)
-    if _check_file(labels, LABEL_MAGIC, dimensions=1) != count:
-        raise DataError(f"{images.name} and {labels.name} in {raw} hold different numbers of digits.")
+    named = _check_file(labels, LABEL_MAGIC, dimensions=1)
+    if named != count:
+        raise DataError(
+            f"{images.name} and {labels.name} in {raw} do not belong together: "
+            f"{count:,} digits, {named:,} labels."
+        )
     found = set(labels.read_bytes()[8:])
     if not found <= set(range(10)):
         raise DataError(f"{labels} is damaged: labels must be 0 to 9, but {max(found)} is in it.")

@@ -5,7 +5,8 @@
 
 The source holds 5,000 digits of MNIST's training set, 500 of each. The first 400 of each digit
 train and the last 100 test, in an order mixed once with a fixed seed. The files are gzipped IDX,
-written without a time stamp, so that the same source always gives the same bytes.
+written without a time stamp, so that the same source gives the same bytes (packed by a zlib
+other than the original one, such as zlib-ng, they differ, but unpack to the same).
 """
 
 import csv
@@ -49,8 +50,10 @@ def write_idx(folder: Path, part: str, rows: list[list[int]]) -> None:
     images = struct.pack(">IIII", 0x0803, len(rows), 28, 28) + pixels
     labels = struct.pack(">II", 0x0801, len(rows)) + bytes(row[-1] for row in rows)
     for name, content in (("images-idx3", images), ("labels-idx1", labels)):
+        packed = bytearray(gzip.compress(content, compresslevel=9, mtime=0))
+        packed[9] = 3  # the header's operating system: Pythons differ in what they write there
         target = folder / f"{part}-{name}-ubyte.gz"
-        target.write_bytes(gzip.compress(content, compresslevel=9, mtime=0))
+        target.write_bytes(packed)
         print(f"{target.name}: {target.stat().st_size:,} bytes")
 
 
