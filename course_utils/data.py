@@ -1,12 +1,12 @@
 """MNIST as a dataset in memory, and as a LightningDataModule."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import lightning as L
 import torch
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, default_collate, random_split
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, random_split
 from torchvision import datasets
 
 from course_utils.mnist import find_mnist
@@ -17,6 +17,7 @@ __all__ = [
     "Batch",
     "DigitImages",
     "MNISTDataModule",
+    "ShuffleSampler",
     "find_mnist",
     "keep_batch",
     "seeded",
@@ -101,6 +102,26 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+class ShuffleSampler(Sampler[int]):
+    """A new order of a dataset's N indices for each epoch, drawn from a generator of its own.
+
+    `DataLoader(shuffle=True, generator=…)` draws once more when a loop asks for a batch after the
+    last one. A raw loop asks, the Trainer, which knows the number of batches, does not: with a
+    full last batch their orders part after the first epoch. This sampler draws once an epoch.
+    """
+
+    def __init__(self, dataset: Dataset, generator: torch.Generator):
+        self.size, self.generator = len(dataset), generator
+
+    def __len__(self) -> int:
+        """Return the number of indices in an epoch."""
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the indices 0 to N - 1, each once, in this epoch's order."""
+        return iter(torch.randperm(self.size, generator=self.generator).tolist())
+
+
 class MNISTDataModule(L.LightningDataModule):
     """MNIST split into 55,000 digits to train, 5,000 to validate and 10,000 to test.
 
@@ -123,17 +144,17 @@ class MNISTDataModule(L.LightningDataModule):
         self.train, self.val = random_split(digits, sizes, generator=seeded(self.seed))
         self.test = DigitImages(root, train=False, pad=self.pad)
 
-    def loader(self, dataset, shuffle=False):
+    def loader(self, dataset, sampler=None):
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            shuffle=shuffle,
+            sampler=sampler,
             collate_fn=keep_batch,
             generator=seeded(self.seed),
         )
 
     def train_dataloader(self):
-        return self.loader(self.train, shuffle=True)
+        return self.loader(self.train, ShuffleSampler(self.train, seeded(self.seed)))
 
     def val_dataloader(self):
         return self.loader(self.val)

@@ -30,7 +30,7 @@ def _run(check: Callable[[], str]) -> bool:
 
 def _python() -> str:
     found = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - the check is for those who have another
         raise RuntimeError(f"Python {found} is too old: install Python 3.11 or newer")
     return f"Python {found}"
 
@@ -87,7 +87,7 @@ def _disk() -> str:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", text.split("+")[0])[:3])
+    return tuple(int(number) for number in re.findall(r"\d+", text.partition("+")[0])[:3])
 
 
 def _first_line(error: BaseException) -> str:

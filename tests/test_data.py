@@ -318,3 +318,14 @@ def test_the_module_decides_no_second_time(monkeypatch):
     module.prepare_data()
     module.setup()
     assert find_mnist() is known
+
+
+def test_each_epoch_has_an_order_of_its_own_and_asking_past_the_end_draws_nothing():
+    dataset = range(6)
+    exhausted, stopped = (data.ShuffleSampler(dataset, data.seeded(3)) for _ in range(2))
+    first = list(exhausted)
+    asked_for_six = list(zip(range(6), stopped, strict=False))
+    assert first == [index for _, index in asked_for_six]
+    assert sorted(first) == list(range(6))
+    second = list(exhausted)
+    assert second == list(stopped) and second != first

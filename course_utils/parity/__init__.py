@@ -1,12 +1,12 @@
 """The port doctor: proof, step by step, that two training loops compute the same thing.
 
-    with trace(model) as raw:
-        train(model, ...)                      # the loop, unchanged
-    with trace(lit.model) as port:
-        trainer.fit(lit, ...)                  # its refactor, unchanged
-    report = compare(raw, port)
-    print(report)                              # the verdict, and where and why they part
-    report.assert_identical()
+with trace(model) as raw:
+    train(model, ...)                      # the loop, unchanged
+with trace(lit.model) as port:
+    trainer.fit(lit, ...)                  # its refactor, unchanged
+report = compare(raw, port)
+print(report)                              # the verdict, and where and why they part
+report.assert_identical()
 """
 
 from course_utils.parity.compare import compare

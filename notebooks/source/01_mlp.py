@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, random_split
 
 from course_utils import plots
-from course_utils.data import DigitImages, keep_batch, seeded
+from course_utils.data import DigitImages, ShuffleSampler, keep_batch, seeded
 from course_utils.session import start
 
 session = start(42)
@@ -55,9 +55,7 @@ plots.digit_grid(digits.images[20:40], titles=digits.labels[20:40].tolist())
 # %%
 from torchvision import datasets, transforms
 
-normalise = transforms.Compose(
-    [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
-)
+normalise = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
 pictures = datasets.MNIST(session.digits.root, train=True, transform=normalise)
 item_by_item = DataLoader(pictures, batch_size=64, shuffle=True, generator=seeded(42))
 
@@ -102,7 +100,9 @@ print(f"{sum(equal)} of {len(equal)} batches are equal")
 #
 # One part of the training digits is kept back for **validation**: to look at while training. The
 # test digits stay untouched until the end. Each loader gets a generator of its own, so that no loader
-# can disturb another's order; exercise 3 shows what happens without.
+# can disturb another's order; exercise 3 shows what happens without. `ShuffleSampler` does what
+# `shuffle=True` does, and draws exactly one order an epoch, whoever runs the loop.
+
 
 # %%
 def make_loaders(root, batch_size=64, seed=42):
@@ -111,12 +111,13 @@ def make_loaders(root, batch_size=64, seed=42):
     train, val = random_split(digits, sizes, generator=seeded(seed))
     test = DigitImages(root, train=False)
 
-    def loader(dataset, shuffle=False):
+    def loader(dataset, sampler=None):
         return DataLoader(
-            dataset, batch_size, shuffle, collate_fn=keep_batch, generator=seeded(seed)
+            dataset, batch_size, sampler=sampler, collate_fn=keep_batch, generator=seeded(seed)
         )
 
-    return loader(train, shuffle=True), loader(val), loader(test)
+    shuffled = ShuffleSampler(train, seeded(seed))  # a new order each epoch
+    return loader(train, shuffled), loader(val), loader(test)
 
 
 train_loader, val_loader, test_loader = make_loaders(session.digits.root)
@@ -234,6 +235,7 @@ print("cross_entropy:            ", F.cross_entropy(large, target).item())
 # did by hand. It also carries the batch to the device and keeps the average loss; the last batch
 # may be smaller, so each batch counts by its size.
 
+
 # %%
 def train_epoch(model, loader, optimizer, device):
     model.train()
@@ -254,6 +256,7 @@ def train_epoch(model, loader, optimizer, device):
 # without dropout does not care about the mode. Other models do, and a loop that you copy should be
 # right for them too.
 
+
 # %%
 @torch.no_grad()
 def evaluate(model, loader, device):
@@ -271,6 +274,7 @@ def evaluate(model, loader, device):
 # %% [markdown]
 # The last piece walks through the epochs: train, validate, write down, print. It keeps a history
 # for the curves.
+
 
 # %%
 def fit(model, optimizer, train_loader, val_loader, epochs, device):
@@ -312,9 +316,7 @@ print(f"test accuracy: {raw_accuracy:.2%}")
 # only memorise.
 
 # %%
-plots.curves(
-    {"training": history["train_loss"], "validation": history["val_loss"]}, y="loss"
-)
+plots.curves({"training": history["train_loss"], "validation": history["val_loss"]}, y="loss")
 
 # %% [markdown]
 # ### Where does the time go?
@@ -375,6 +377,7 @@ plots.curves(
 # Adam divides by the gradient's usual size first, so that a step is about as large as the learning
 # rate. Let us measure one step of each on the same batch:
 
+
 # %%
 def mean_step(optimizer_class):
     L.seed_everything(42, verbose=False)
@@ -409,6 +412,7 @@ side_by_side(loop)
 # A `LightningModule` is an `nn.Module` that also knows how it is trained. The smallest one has two
 # methods: `training_step` returns the loss of a batch, `configure_optimizers` returns the optimizer.
 # The loop around them is the `Trainer`'s.
+
 
 # %%
 class SmallestMLP(L.LightningModule):
@@ -510,17 +514,17 @@ class MNISTDataModule(L.LightningDataModule):
         self.train, self.val = random_split(digits, sizes, generator=seeded(self.seed))
         self.test = DigitImages(root, train=False, pad=self.pad)
 
-    def loader(self, dataset, shuffle=False):
+    def loader(self, dataset, sampler=None):
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            shuffle=shuffle,
+            sampler=sampler,
             collate_fn=keep_batch,
             generator=seeded(self.seed),
         )
 
     def train_dataloader(self):
-        return self.loader(self.train, shuffle=True)
+        return self.loader(self.train, ShuffleSampler(self.train, seeded(self.seed)))
 
     def val_dataloader(self):
         return self.loader(self.val)
@@ -650,6 +654,7 @@ print(report.verdict)
 #
 # A proof that cannot fail proves nothing. So let us break the loop as people do: forget
 # `zero_grad()`. It raises no error, and it even learns.
+
 
 # %%
 def forgetful_epoch(model, loader, optimizer):
@@ -805,8 +810,9 @@ plots.confident_mistakes(test_digits.images, test_digits.labels, logits)
 #    how much accuracy does it lose? Work out the parameters by hand first.
 # 2. **Port a change.** Give the raw loop SGD with `lr=0.1` and `momentum=0.9`, do the same in a
 #    subclass of `LitMLP` (override one method), and prove with the doctor that both are identical.
-# 3. **Break it.** Give both loops a loader *without* a generator of its own, and skip validation in
-#    the raw loop only. In which step do the runs part? Let the doctor tell you why.
+# 3. **Break it.** Give both sides loaders with `shuffle=True` for training and *no* `generator`, and
+#    leave out validation in the raw loop only. Train two epochs. In which step do the runs part?
+#    Let the doctor tell you why.
 #
 # ## Read on
 #
