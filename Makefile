@@ -20,7 +20,7 @@ course: $(READY)  ## Run every lesson without a browser and print a table of res
 # One thread: a second one gains nothing at this size, and loses much on a busy machine.
 test: $(READY) lint  ## Check everything: style, unit tests, and each notebook on the bundled sample
 	COURSE_DATA=sample OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests notebooks --nbval-lax \
-		--nbval-current-env --nbval-cell-timeout=240 --numprocesses 2 --dist loadfile $(PYTEST_FLAGS)
+		--nbval-current-env --nbval-cell-timeout=240 $(PYTEST_FLAGS)
 
 lint: $(READY)  ## Check style and form of code and notebooks
 	$(BIN)/ruff check .

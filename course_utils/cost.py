@@ -76,7 +76,7 @@ class Costs:
         display(self.plot())
 
 
-def cost(loops: Mapping[str, Loop], loader: Iterable, steps: int = 200, rounds: int = 5) -> Costs:
+def cost(loops: Mapping[str, Loop], loader: Iterable, steps: int = 100, rounds: int = 5) -> Costs:
     """Time several loops on the same `steps` batches, in turn, and return their costs.
 
     Each loop is called with a loader of ready batches, has to train a fresh model with one

@@ -85,15 +85,8 @@ BUILTINS = {
     *("set", "sum", "super", "time", "perf_counter", "tuple", "zip", "save_hyperparameters"),
 }
 
-# Lightning's hooks, and the job of the lines that define them and return from them.
-HOOKS = {
-    **dict.fromkeys(("forward", "training_step", "predict_step", "__init__"), IDEA),
-    **dict.fromkeys(("validation_step", "test_step"), IDEA),
-    "configure_optimizers": STEP,
-    "prepare_data": DATA,
-    "setup": DATA,
-    **{f"{stage}_dataloader": DATA for stage in ("train", "val", "test", "predict")},
-}
+# Methods that a program defines for others to call, so that a call of them is not its own.
+HOOKS = {"forward", "training_step", "validation_step", "test_step", "predict_step", "__init__"}
 
 
 @dataclass(frozen=True)
@@ -114,7 +107,7 @@ def tag(source: str) -> list[Tagged]:
     found: dict[int, tuple[Job, Home]] = {}
     tree = ast.parse(source)
     data = _data_lines(tree)
-    own = {node.name for node in ast.walk(tree) if isinstance(node, FUNCTIONS)} - set(HOOKS)
+    own = {node.name for node in ast.walk(tree) if isinstance(node, FUNCTIONS)} - HOOKS
     for statement, function in _statements(tree, None):
         for number in range(statement.lineno, _header_end(statement) + 1):
             found[number] = data.get(number) or _of(statement, function, own)
@@ -157,15 +150,15 @@ def _statements(node: ast.AST, function: Function) -> Iterator[tuple[ast.stmt, F
 def _of(statement: ast.stmt, function: Function, own: set[str]) -> tuple[Job, Home]:
     """Return job and home of one statement (of a compound one, of its header)."""
     if isinstance(statement, FUNCTIONS):
-        return HOOKS.get(statement.name, BOOK), AUTOMATIC
+        return BOOK, AUTOMATIC
     if isinstance(statement, ast.ClassDef):
-        return IDEA, MODULE
+        return BOOK, MODULE
     if isinstance(statement, ast.For | ast.AsyncFor | ast.While):
         return BOOK, _loop_home(statement)
     if isinstance(statement, ast.Break):
         return BOOK, STOPPING
-    if isinstance(statement, ast.Return):
-        return HOOKS.get(function.name if function else "", BOOK), AVERAGE
+    if isinstance(statement, ast.Return) and not _calls(statement):
+        return BOOK, AVERAGE
     return _of_calls(statement, function, own)
 
 
@@ -187,8 +180,6 @@ def _of_calls(statement: ast.stmt, function: Function, own: set[str]) -> tuple[J
         return IDEA, VALIDATION_STEP if _evaluates(function) else TRAINING_STEP
     if _unpacks_batch(statement):
         return DATA, AUTOMATIC
-    if isinstance(statement, ast.Assign) and _in_constructor(function):
-        return IDEA, MODULE
     return BOOK, AVERAGE if isinstance(statement, ast.Assign) else NOWHERE
 
 
@@ -250,10 +241,6 @@ def _unpacks_batch(statement: ast.stmt) -> bool:
         and isinstance(statement.targets[0], ast.Tuple)
         and isinstance(statement.value, ast.Name)
     )
-
-
-def _in_constructor(function: Function) -> bool:
-    return function is not None and function.name == "__init__"
 
 
 def _header_end(statement: ast.stmt) -> int:

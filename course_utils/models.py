@@ -60,8 +60,9 @@ class LitMLP(L.LightningModule):
     def _evaluate(self, batch, stage, accuracy):
         x, y = batch
         logits = self(x)
+        loss = F.cross_entropy(logits, y)
         accuracy(logits, y)
-        self.log(f"{stage}_loss", F.cross_entropy(logits, y))
+        self.log(f"{stage}_loss", loss)
         self.log(f"{stage}_acc", accuracy)
 
     def configure_optimizers(self):

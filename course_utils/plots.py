@@ -148,7 +148,7 @@ def confident_mistakes(images: Tensor, labels: Tensor, logits: Tensor, count: in
 def paired_losses(
     losses: tuple[Sequence[float], Sequence[float]], names: tuple[str, str], step: int | None
 ) -> Figure:
-    """Draw two loss curves on top of each other, and the step (from 1) in which they part."""
+    """Draw two loss curves on top of each other, and the step (from 1) where they first differ."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6, 2.8))
         for values, name, width, dash in zip(losses, names, (4, 1.2), ("-", "-"), strict=True):
@@ -158,7 +158,7 @@ def paired_losses(
                 range(1, len(smooth) + 1), smooth, lw=width, ls=dash, color=colour, label=name
             )
         if step is not None:
-            axis.axvline(step, color=COLOURS[1], ls=":", label=f"they part at step {step:,}")
+            axis.axvline(step, color=COLOURS[1], ls=":", label=f"first difference: step {step:,}")
         axis.set(xlabel="optimizer step", ylabel="training loss")
         axis.legend()
     return _closed(figure)

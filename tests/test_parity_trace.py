@@ -224,7 +224,7 @@ def test_the_report_as_text():
     assert "12, in the same order" in str(report)
     assert (report.first_difference, report.diagnosis) == (None, None)
     report = compare(raw(Plan()), lightning(Plan(epochs=1)))
-    assert str(report).startswith("✗ different: raw loop and Lightning part in the length")
+    assert str(report).startswith("✗ different: raw loop and Lightning first differ in the length")
     assert max(map(len, str(report).splitlines())) <= 120
 
 
@@ -246,7 +246,7 @@ def test_the_report_in_a_notebook(monkeypatch):
 def test_the_plot_marks_where_the_runs_part():
     report = compare(raw(Plan()), lightning(Plan(zero_grad="never")))
     labels = [line.get_label() for line in report.plot().axes[0].get_lines()]
-    assert labels == ["raw loop", "Lightning", "they part at step 2"]
+    assert labels == ["raw loop", "Lightning", "first difference: step 2"]
     labels = [line.get_label() for line in compare(raw(Plan()), raw(Plan())).plot().axes[0].lines]
     assert labels == ["raw loop", "Lightning"]
 

@@ -52,7 +52,7 @@ def test_two_losses_and_the_step_where_they_part():
     assert [text.get_text() for text in axis.get_legend().texts] == [
         "a",
         "b",
-        "they part at step 2",
+        "first difference: step 2",
     ]
     assert list(axis.lines[2].get_xdata()) == [2, 2]
 

@@ -38,7 +38,7 @@ BADGE = (
 )
 METADATA_KEY = "loops_to_lightning"
 README = ROOT / "README.md"
-MAP_IN_README = re.compile(r"(<!-- map -->\n).*?(\n<!-- /map -->)", re.DOTALL)
+MAP_IN_README = re.compile(r"(?<=<!-- map -->\n).*?(?=<!-- /map -->)", re.DOTALL)
 
 
 def build(source: Path) -> NotebookNode:
@@ -84,8 +84,11 @@ def course_map(prefix: str) -> str:
 
 def readme() -> str:
     """Return the README with the table of lessons brought up to date."""
-    table = course_map("notebooks/")
-    return MAP_IN_README.sub(lambda m: m[1] + table + m[2], README.read_text("utf-8"))
+    table, text = course_map("notebooks/") + "\n", README.read_text("utf-8")
+    text, found = MAP_IN_README.subn(lambda match: table, text)
+    if not found:
+        raise ValueError(f"{README} has no place for the course map: <!-- map --> … <!-- /map -->")
+    return text
 
 
 def build_all() -> None:

@@ -5,7 +5,7 @@ with trace(model) as raw:
 with trace(lit.model) as port:
     trainer.fit(lit, ...)                  # its refactor, unchanged
 report = compare(raw, port)
-print(report)                              # the verdict, and where and why they part
+print(report)                              # the verdict; where they differ, and why
 report.assert_identical()
 """
 

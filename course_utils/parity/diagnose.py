@@ -429,7 +429,7 @@ def other_learning_rate(pair: Pair) -> Diagnosis:
     cause = (
         "The optimizers were given different learning rates."
         if pair.index == 0
-        else "The learning rates part during training: one run has no scheduler, another one, or "
+        else "The learning rates differ later on: one run has no scheduler, another one, or "
         "one with other settings (`T_max`, `total_steps` and `steps_per_epoch` count steps or "
         "epochs, as the scheduler is stepped)."
     )

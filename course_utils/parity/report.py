@@ -86,7 +86,7 @@ class Report:
         if self.verdict == "identical":
             return f"identical: {who} agree at all {self.steps[0]:,} steps, bit for bit"
         if self.verdict == "different":
-            return f"different: {who} part {self.first_difference}"
+            return f"different: {who} first differ {self.first_difference}"
         return (
             f"equal within rounding: {who} agree, but for differences of up to "
             f"{self.largest_difference:.2g} in the final weights"

@@ -77,14 +77,13 @@ print(session.digits)
 # %%
 import os
 
-before = os.environ.get("COURSE_DATA", "auto")
+before = os.environ.get("COURSE_DATA")
 os.environ["COURSE_DATA"] = "smaple"
 try:
     start(42)
 except ValueError as error:
     print(error)
-finally:
-    os.environ["COURSE_DATA"] = before
+os.environ["COURSE_DATA"] = before or "auto"  # auto is the same as not set
 
 # %% [markdown]
 # ## The digits as pictures
@@ -119,7 +118,7 @@ print("dtype:", four.dtype)
 
 # %%
 print(f"lowest {digits.images.min():.3f}, highest {digits.images.max():.3f}")
-print(f"mean {digits.images.mean():.3f}, standard deviation {digits.images.std():.3f}")
+print(f"mean {digits.images.mean().abs():.2f}, standard deviation {digits.images.std():.2f}")
 
 # %% [markdown]
 # To see both at once, here is the middle of the first digit: eight rows and eight columns of what

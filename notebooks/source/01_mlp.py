@@ -93,15 +93,18 @@ equal = [torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in pairs]
 print(f"{sum(equal)} of {len(equal)} batches are equal")
 
 # %% [markdown]
-# Equal, so from here on we take the fast one. (How much faster it is, we measure further down, once
-# there is a loop to measure.)
+# Equal: loading from memory changes no value. From here on we take it. (How much faster it is, we
+# measure further down, once there is a loop to measure.)
 #
 # ### Three loaders
 #
 # One part of the training digits is kept back for **validation**: to look at while training. The
 # test digits stay untouched until the end. Each loader gets a generator of its own, so that no loader
-# can disturb another's order; exercise 3 shows what happens without. `ShuffleSampler` does what
-# `shuffle=True` does, and draws exactly one order an epoch, whoever runs the loop.
+# can disturb another's order; exercise 3 shows what happens without.
+#
+# A *sampler* says in which order a loader takes the digits. `ShuffleSampler` shuffles as
+# `shuffle=True` does, but draws exactly one order an epoch. `shuffle=True` may draw once more at the
+# end of an epoch in a raw loop than under Lightning, and then the orders differ.
 
 
 # %%
@@ -265,7 +268,8 @@ def evaluate(model, loader, device):
     for x, y in loader:
         x, y = x.to(device), y.to(device)
         logits = model(x)
-        total += F.cross_entropy(logits, y).item() * len(y)
+        loss = F.cross_entropy(logits, y)
+        total += loss.item() * len(y)
         correct += (logits.argmax(1) == y).sum().item()
         count += len(y)
     return total / count, correct / count
@@ -284,7 +288,8 @@ def fit(model, optimizer, train_loader, val_loader, epochs, device):
         val_loss, val_acc = evaluate(model, val_loader, device)
         for name, value in zip(history, (train_loss, val_loss, val_acc)):
             history[name].append(value)
-        print(f"epoch {epoch + 1}: loss {train_loss:.4f}, val {val_loss:.4f}, acc {val_acc:.2%}")
+        losses = f"train loss {train_loss:.4f}, val loss {val_loss:.4f}"
+        print(f"epoch {epoch + 1}: {losses}, val acc {val_acc:.2%}")
     return history
 
 
@@ -292,7 +297,7 @@ def fit(model, optimizer, train_loader, val_loader, epochs, device):
 # ### Run it
 #
 # Seed, model, loaders, optimizer, in this order; we will keep to it in everything that follows.
-# Each line shows the training loss, the validation loss and the validation accuracy.
+# Each line shows the training loss, then loss and accuracy on the validation digits.
 
 # %%
 EPOCHS = 5
@@ -312,8 +317,8 @@ print(f"test accuracy: {raw_accuracy:.2%}")
 
 # %% [markdown]
 # Two curves tell how it went. The training loss keeps falling, because the model sees those digits
-# again and again. The validation loss is the one to trust; where it stops falling, more epochs
-# only memorise.
+# again and again. The validation loss is the one to trust. Small ups and downs in it are chance; if
+# it rises for good while the training loss falls, more epochs only memorise.
 
 # %%
 plots.curves({"training": history["train_loss"], "validation": history["val_loss"]}, y="loss")
@@ -321,9 +326,9 @@ plots.curves({"training": history["train_loss"], "validation": history["val_loss
 # %% [markdown]
 # ### Where does the time go?
 #
-# The same training steps, fed in three ways: with batches that lie ready (pure arithmetic), from
-# memory, and item by item. They run in turn, and each is compared with the first: so the ratios
-# hold even where the clock does not.
+# The same number of training steps on batches of the same size, fed in three ways: batches that lie
+# ready (pure arithmetic), from memory, and item by item. They run in turn, and each is compared with
+# the first: so the ratios hold even where the clock does not.
 
 # %%
 from itertools import islice
@@ -347,30 +352,37 @@ in_turn(
         "item by item": lambda: train_on(item_by_item),
     },
     steps=STEPS,
+    rounds=3,
 )
 
 # %% [markdown]
 # Item by item, most of the time goes into opening pictures, not into learning. From memory, loading
-# hardly shows. Same batches, same result: only the waiting differs.
+# hardly shows. And the batches can be equal, as section 2 showed: only the waiting differs.
 
 # %% [markdown]
 # ### A variant that learns slowly
 #
 # Two hidden layers of 128, and plain SGD instead of Adam, with the same learning rate of 0.001.
-# The functions stay as they are: model and optimizer are arguments.
+# The functions stay as they are: model and optimizer are arguments. To see which of the two changes
+# matters, the same model is trained with Adam as well.
 
 # %%
-L.seed_everything(42, verbose=False)
-slow_model = MLP(hidden=(128, 128)).to(device)
-train_loader, val_loader, _ = make_loaders(session.digits.root)
-slow_optimizer = torch.optim.SGD(slow_model.parameters(), lr=1e-3)
-slow = fit(slow_model, slow_optimizer, train_loader, val_loader, EPOCHS, device)
+val_losses = {"Adam, 128-256": history["val_loss"]}
+for optimizer_class in (torch.optim.SGD, torch.optim.Adam):
+    name = f"{optimizer_class.__name__}, 128-128"
+    print(name)
+    L.seed_everything(42, verbose=False)
+    variant = MLP(hidden=(128, 128)).to(device)
+    train_loader, val_loader, _ = make_loaders(session.digits.root)
+    optimizer = optimizer_class(variant.parameters(), lr=1e-3)
+    val_losses[name] = fit(variant, optimizer, train_loader, val_loader, EPOCHS, device)["val_loss"]
+
+# %% [markdown]
+# Compare the three curves: the two with Adam lie close together, whatever the width. SGD is far
+# above them, still falling at the end.
 
 # %%
-plots.curves(
-    {"Adam, 128-256": history["val_loss"], "SGD, 128-128": slow["val_loss"]},
-    y="validation loss",
-)
+plots.curves(val_losses, y="validation loss")
 
 # %% [markdown]
 # Why so slow? SGD moves a weight by learning rate times gradient, and gradients are small numbers.
@@ -381,7 +393,7 @@ plots.curves(
 # %%
 def mean_step(optimizer_class):
     L.seed_everything(42, verbose=False)
-    model = MLP().to(device)
+    model = MLP(hidden=(128, 128)).to(device)
     optimizer = optimizer_class(model.parameters(), lr=1e-3)
     before = model.layers[1].weight.detach().clone()
     train_epoch(model, ready[:1], optimizer, device)
@@ -394,14 +406,18 @@ for optimizer_class in (torch.optim.SGD, torch.optim.Adam):
 # %% [markdown]
 # ## 6. Which lines are the idea?
 #
-# Here is all that we wrote to train, each line with its job. `IDEA` is the model and the loss: what
+# Here are the lines that train our model, each with its job. `IDEA` is the model and the loss: what
 # a paper would print. All the rest is plumbing. It has to be right, it is nearly the same in every
 # project, and nobody reads your code for it.
 
 # %%
 from course_utils.side_by_side import side_by_side
 
-loop = [make_loaders, train_epoch, evaluate, fit]
+run = """
+model = MLP().to(device)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+loop = [make_loaders, train_epoch, evaluate, fit, run]
 side_by_side(loop)
 
 # %% [markdown]
@@ -419,7 +435,10 @@ class SmallestMLP(L.LightningModule):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(  # the layers may live right here …
-            nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10)
+            nn.Flatten(),
+            *(nn.Linear(784, 128), nn.ReLU()),
+            *(nn.Linear(128, 256), nn.ReLU()),
+            nn.Linear(256, 10),
         )
 
     def training_step(self, batch, batch_idx):  # was: the body of the loop in train_epoch
@@ -448,7 +467,8 @@ print("steps taken:", trainer.global_step)
 #
 # For the port we keep our `MLP` as it is and put a LightningModule *around* it: then both sides of
 # the proof train the very same class. `validation_step` and `test_step` take over `evaluate`,
-# `self.log` the averages and the printing, `torchmetrics` the counting of right answers.
+# `self.log` the averages and the printing, `torchmetrics` the counting of right answers. In a
+# training step, `on_epoch=True` asks for the mean over the epoch; elsewhere that is the default.
 
 # %%
 from torchmetrics.classification import MulticlassAccuracy
@@ -459,6 +479,7 @@ class LitMLP(L.LightningModule):
         super().__init__()
         self.save_hyperparameters()  # keeps hidden and lr in self.hparams
         self.model = MLP(hidden)
+        # "micro": right answers over all digits (the default averages over the ten classes)
         self.val_acc = MulticlassAccuracy(10, average="micro")  # was: correct, count
         self.test_acc = MulticlassAccuracy(10, average="micro")
 
@@ -468,7 +489,7 @@ class LitMLP(L.LightningModule):
     def training_step(self, batch, batch_idx):  # was: the body of train_epoch's loop
         x, y = batch
         loss = F.cross_entropy(self(x), y)
-        self.log("train_loss", loss, on_step=False, on_epoch=True)  # was: total, count
+        self.log("train_loss", loss, on_step=False, on_epoch=True)  # mean of the epoch
         return loss
 
     def validation_step(self, batch, batch_idx):  # was: evaluate(model, val_loader)
@@ -480,8 +501,9 @@ class LitMLP(L.LightningModule):
     def _evaluate(self, batch, stage, accuracy):
         x, y = batch
         logits = self(x)
+        loss = F.cross_entropy(logits, y)
         accuracy(logits, y)
-        self.log(f"{stage}_loss", F.cross_entropy(logits, y))
+        self.log(f"{stage}_loss", loss)
         self.log(f"{stage}_acc", accuracy)
 
     def configure_optimizers(self):  # was: optimizer = torch.optim.Adam(…)
@@ -492,8 +514,9 @@ class LitMLP(L.LightningModule):
 # ### Move 3: the data gets a home
 #
 # `make_loaders` becomes a `LightningDataModule`. `prepare_data` runs once on each machine, so it
-# may download, but must set nothing. `setup` runs in every process and builds the datasets. One
-# method for each loader follows.
+# may download, but must set nothing. `setup` runs in every process (one for each GPU) and builds the
+# datasets. One method for each loader follows. `pad` adds empty pixels around a digit, for models
+# that want other sizes; here it stays 0.
 
 # %%
 from course_utils.data import find_mnist
@@ -578,13 +601,13 @@ print(f"training digits: {on_train[0]['test_acc']:.2%}, loss {on_train[0]['test_
 print(f"test digits:     {on_test[0]['test_acc']:.2%}, loss {on_test[0]['test_loss']:.4f}")
 
 # %% [markdown]
-# The model is better on digits that it has trained on. The gap between the two lines is called
-# **overfitting**: part of what it learned holds only for the training digits.
+# The model is better on digits that it has trained on. A large gap between the two lines is the sign
+# of **overfitting**: part of what it learned holds only for the training digits.
 #
 # ### Old tutorials, today's flags
 #
-# Much that you find on the web was written for older versions. These names are gone, and Lightning
-# says so:
+# Much that you find on the web was written for older versions. These names are gone. Lightning only
+# answers that it does not know them; the table below says what they are called today.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -602,7 +625,7 @@ except TypeError as error:
 # | old | today |
 # |---|---|
 # | `Trainer(gpus=1)` | `Trainer(accelerator="gpu", devices=1)` |
-# | `Trainer(progress_bar_refresh_rate=20)` | `Trainer(callbacks=[TQDMProgressBar(refresh_rate=20)])` |
+# | `Trainer(progress_bar_refresh_rate=20)` | `Trainer(callbacks=[TQDMProgressBar(refresh_rate=20)])`, from `lightning.pytorch.callbacks` |
 # | `Trainer(checkpoint_callback=False)` | `Trainer(enable_checkpointing=False)` |
 # | `trainer.test(test_dataloaders=…)` | `trainer.test(dataloaders=…)` |
 
@@ -640,6 +663,9 @@ with trace(lit.model) as port:
 report = compare(raw, port)
 report
 
+# %% [markdown]
+# And the same as a check, for a test of your own: it stops here unless the two are identical.
+
 # %% tags=["verdict"]
 # NBVAL_CHECK_OUTPUT
 report.assert_identical()
@@ -648,12 +674,12 @@ print(report.verdict)
 # %% [markdown]
 # **Identical** means: not nearly, not rounded. Every batch, every gradient and every weight after
 # every step is the same number in both. So the refactor changed who does the work, and nothing of
-# what is computed. If it ever does, `assert_identical` stops the notebook here.
+# what is computed.
 #
 # ### What the doctor says to a mistake
 #
 # A proof that cannot fail proves nothing. So let us break the loop as people do: forget
-# `zero_grad()`. It raises no error, and it even learns.
+# `zero_grad()`. It runs through one epoch and raises no error.
 
 
 # %%
@@ -674,9 +700,9 @@ with trace(broken) as forgetful:
 print(compare(forgetful, port, names=("forgetful loop", "Lightning")))
 
 # %% [markdown]
-# The doctor names the first step that differs, what differs in it, and the usual cause. It works
-# the same way on loops of your own: put `with trace(model)` around each of the two runs, and
-# `compare` them.
+# The doctor names the first step that differs, what differs in it, and the usual cause. (It also notes
+# that this loop ran for one epoch only.) It works the same way on loops of your own: put
+# `with trace(model)` around each of the two runs, and `compare` them.
 
 # %% [markdown]
 # ## 9. What you gained, and what it cost
@@ -688,16 +714,32 @@ print(compare(forgetful, port, names=("forgetful loop", "Lightning")))
 side_by_side(loop, [MNISTDataModule, LitMLP, fit_with_lightning])
 
 # %% [markdown]
-# The port is not shorter: see the last line of the table. That is not the gain. Mode switching and
-# gradient are gone, and nearly all bookkeeping with them: the lines that are easy to get wrong.
-# What is left is *declared*, in places with names. From here, a GPU, mixed precision, gradient
-# clipping or early stopping is one argument each; in the loop each is new code.
+# The port is not shorter: see the last line of the table. The data part even grew, it is a class
+# now. That is not the gain. Look at what went to zero: mode switching and gradient, the lines that
+# are easy to forget. What is left is *declared*, in places with names.
 #
+# ### One flag
+#
+# And what is not there yet is often one argument away. Gradient clipping, for example, limits the
+# length of the gradient; in our loop it would be a new line in the right place. Here it is a flag, and
+# the doctor sees it work:
+
+# %%
+L.seed_everything(42, verbose=False)
+clipped = LitMLP()
+trainer = L.Trainer(
+    **hardware, **quiet, enable_progress_bar=False, max_steps=100, gradient_clip_val=1.0
+)
+with trace(clipped.model) as clipped_port:
+    trainer.fit(clipped, datamodule=MNISTDataModule())
+print(compare(raw, clipped_port, names=("raw loop", "clipped port")))
+
+# %% [markdown]
 # ### The price: time
 #
 # The Trainer does more at each step than our loop: it calls hooks, logs, watches. For a model as
 # small as this one that shows. We time the same steps through four loops. `Fabric` is Lightning's
-# middle way: your own loop, with its devices and precisions.
+# middle way: your own loop, with its devices and precisions. Here are our loop and Fabric's:
 
 # %%
 from lightning.fabric import Fabric
@@ -712,11 +754,18 @@ def fabric_loop(batches):
     fabric = Fabric(**hardware)
     model = MLP()
     model, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=1e-3))
+    total = 0.0
     for x, y in fabric.setup_dataloaders(batches):
         loss = F.cross_entropy(model(x), y)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
+        total += loss.item() * len(y)
+
+
+# %% [markdown]
+# And two Trainers: one stripped of all that it can do without (`barebones` logs nothing and shows
+# nothing), and the one that this lesson uses.
 
 
 # %%
@@ -753,7 +802,6 @@ cost(
 # What does the model say about ten test digits? Blue titles are right, orange ones wrong.
 
 # %%
-datamodule.setup("test")
 test_digits = datamodule.test
 lit = lit.to("cpu").eval()
 with torch.no_grad():
@@ -791,7 +839,7 @@ plots.confident_mistakes(test_digits.images, test_digits.labels, logits)
 # 2. Most lines of a loop are plumbing: the same in every project, and easy to get wrong.
 # 3. `LightningModule` holds the idea, `LightningDataModule` the data, `Trainer` the loop.
 # 4. `trace` and `compare` prove that the port computes the same, bit for bit; if it does not, they
-#    say where it parts and why.
+#    say where it differs and why.
 # 5. The price is time per step. It was measured here, on a small model, where it shows most.
 #
 # ## Common mistakes
@@ -806,13 +854,15 @@ plots.confident_mistakes(test_digits.images, test_digits.labels, logits)
 #
 # ## Exercises
 #
-# 1. **Another width.** Train `LitMLP(hidden=(64,))` for 5 epochs. How many parameters has it, and
-#    how much accuracy does it lose? Work out the parameters by hand first.
-# 2. **Port a change.** Give the raw loop SGD with `lr=0.1` and `momentum=0.9`, do the same in a
-#    subclass of `LitMLP` (override one method), and prove with the doctor that both are identical.
-# 3. **Break it.** Give both sides loaders with `shuffle=True` for training and *no* `generator`, and
-#    leave out validation in the raw loop only. Train two epochs. In which step do the runs part?
-#    Let the doctor tell you why.
+# 1. **Another width.** Train `LitMLP(hidden=(64,))` for 5 epochs, seeded as before. How many
+#    parameters has it, and how much test accuracy does it lose? Work out the parameters by hand first.
+# 2. **Port a change.** Train the raw loop with a new SGD optimizer, `lr=0.1` and `momentum=0.9`. Do the
+#    same in a subclass of `LitMLP` (override one method). Seed both sides, trace both, and prove that
+#    they are identical.
+# 3. **Break it.** On both sides, load the training digits with `shuffle=True` in place of the sampler,
+#    and give no loader a `generator`: in `make_loaders`, and in a subclass of `MNISTDataModule` that
+#    overrides `loader` and `train_dataloader`. Leave out validation in the raw loop only, and train
+#    two epochs. You should see the runs differ from the first step of epoch 2. Why then?
 #
 # ## Read on
 #
