@@ -82,7 +82,17 @@ CALLS: tuple[tuple[set[str], Job, Home], ...] = (
 MODES = {"train", "eval"}
 BUILTINS = {
     *("bool", "dict", "enumerate", "float", "int", "len", "list", "max", "min", "range", "round"),
-    *("set", "sum", "super", "time", "perf_counter", "tuple", "zip", "save_hyperparameters"),
+    *(
+        "set",
+        "sum",
+        "super",
+        "time",
+        "perf_counter",
+        "tuple",
+        "zip",
+        "save_hyperparameters",
+        "__init__",
+    ),
 }
 
 # Methods that a program defines for others to call, so that a call of them is not its own.

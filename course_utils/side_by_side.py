@@ -13,6 +13,8 @@ from course_utils.jobs import IDEA, JOBS, Job, Tagged, names_in, tag
 Program = object  # a function, a class, source text, or a list of these
 
 MISSING = "not in the port"
+CODE = "background:none;color:inherit;padding:0;font-size:85%;white-space:pre-wrap"
+TIGHT = "padding:1px 4px;line-height:1.3"
 STARTS = ("def ", "class ", "async def ", "@")
 
 
@@ -76,20 +78,24 @@ class SideBySide:
         return [f"{'':4}  {'lines by job':<22}{heads}", *(f"{m:4}  {n:<22}{c}" for m, n, c in rows)]
 
     def _repr_html_(self) -> str:
-        return f"<div style='overflow-x:auto'>{self._code_html()}</div>{self._count_html()}"
+        return self._code_html() + self._count_html()
 
     def _code_html(self) -> str:
         if not self.lit:
             rows = "".join(f"<tr>{_code_cells(line)}</tr>" for line in self.raw)
             return f"<table><tbody>{rows}</tbody></table>"
         rows = "".join(
-            f"<tr>{_code_cells(raw)}<td style='text-align:left;white-space:nowrap'>"
-            f"<small>{escape(self._arrow(raw))}</small></td>{_code_cells(lit)}</tr>"
+            f"<tr>{_code_cells(raw)}<td style='text-align:left;{TIGHT}'>"
+            f"<small>{escape(self.home(raw))}</small></td>{_code_cells(lit)}</tr>"
             for raw, lit in zip_longest(self.raw, self.lit, fillvalue=Tagged(""))
         )
-        titles = ("", "the loop", "went to", "", "the port")
-        head = "".join(f"<th style='text-align:left'>{title}</th>" for title in titles)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        titles = (("", 5), ("the loop", 37), ("went to", 16), ("", 5), ("the port", 37))
+        head = "".join(
+            f"<th style='text-align:left;width:{w}%'>{title}</th>" for title, w in titles
+        )
+        # Fixed widths, so that both columns stay in sight: long lines wrap.
+        style = "table-layout:fixed;width:100%"
+        return f"<table style='{style}'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
     def _count_html(self) -> str:
         colours, sides = {job.mark: job.colour for job in JOBS}, 2 if self.lit else 1
@@ -169,9 +175,9 @@ def _code_cells(line: Tagged) -> str:
     # Hard spaces, as some viewers drop the style that would keep plain ones.
     indent = "&nbsp;" * (len(text) - len(text.lstrip(" ")))
     ink = "color:#222" if line.job else "color:inherit"
-    style = f"text-align:left;white-space:nowrap;background:{colour};{ink}"
+    style = f"text-align:left;vertical-align:top;background:{colour};{ink};{TIGHT}"
     return (
         f"<td style='{style}'><small>{line.job.mark if line.job else ''}</small></td>"
-        f"<td style='{style}'><code style='background:none;color:inherit;white-space:pre'>"
+        f"<td style='{style}'><code style='{CODE}'>"
         f"{indent}{text.lstrip(' ')}</code></td>"
     )

@@ -315,8 +315,8 @@ def clipped_values(pair: Pair) -> Diagnosis | None:
         if max(tops) <= limit and at_limit > 1:
             return _clipping(
                 pair.names[one],
-                f"Its largest gradient value is {limit:.4g} in {at_limit} of {len(tops)} steps, "
-                "never more.",
+                f"The largest gradient value of {pair.names[one]} is {limit:.4g} in {at_limit} of "
+                f"{len(tops)} steps, never more.",
             )
     return None
 
@@ -334,7 +334,9 @@ def clipped_norm(pair: Pair) -> Diagnosis | None:
     if max(norms) > limit * (1 + FIT) or not below_before or (at_limit < 2 and not pair.index):
         return None
     return _clipping(
-        name, f"Its gradient norm is {limit:.4g} in {at_limit} of {len(norms)} steps, never more."
+        name,
+        f"The gradient norm of {name} is {limit:.4g} in {at_limit} of {len(norms)} steps, never "
+        "more.",
     )
 
 

@@ -12,7 +12,7 @@
 # - have **proved** that both do the same, bit for bit, and seen how the port doctor finds a mistake;
 # - know what the move gained, and what it cost.
 #
-# **Time**: about 3 minutes of computing on a laptop with full MNIST; half a minute with the sample.
+# **Time**: about 2 minutes of computing on a laptop with full MNIST; half a minute with the sample.
 #
 # **Builds on**: [lesson 0](00_start_here.ipynb).
 
@@ -123,6 +123,10 @@ def make_loaders(root, batch_size=64, seed=42):
     return loader(train, shuffled), loader(val), loader(test)
 
 
+# %% [markdown]
+# How many digits, in how many batches? The last batch of an epoch holds what is left over.
+
+# %%
 train_loader, val_loader, test_loader = make_loaders(session.digits.root)
 for loader in (train_loader, val_loader, test_loader):
     print(f"{len(loader.dataset):6,} digits in {len(loader):3} batches")
