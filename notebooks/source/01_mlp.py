@@ -440,8 +440,10 @@ class SmallestMLP(L.LightningModule):
         super().__init__()
         self.layers = nn.Sequential(  # the layers may live right here …
             nn.Flatten(),
-            *(nn.Linear(784, 128), nn.ReLU()),
-            *(nn.Linear(128, 256), nn.ReLU()),
+            nn.Linear(784, 128),
+            nn.ReLU(),
+            nn.Linear(128, 256),
+            nn.ReLU(),
             nn.Linear(256, 10),
         )
 
@@ -743,15 +745,21 @@ print(compare(raw, clipped_port, names=("raw loop", "clipped port")))
 #
 # The Trainer does more at each step than our loop: it calls hooks, logs, watches. For a model as
 # small as this one that shows. We time the same steps through four loops. `Fabric` is Lightning's
-# middle way: your own loop, with its devices and precisions. Here are our loop and Fabric's:
+# middle way: your own loop, with its devices and precisions. First our loop:
+
 
 # %%
-from lightning.fabric import Fabric
-
-
 def raw_loop(batches):
     model = MLP().to(device)
     train_epoch(model, batches, torch.optim.Adam(model.parameters(), lr=1e-3), device)
+
+
+# %% [markdown]
+# Fabric keeps the loop and changes five lines: `setup` for model and optimizer, the same for the
+# loader, `fabric.backward`, and no `.to(device)`.
+
+# %%
+from lightning.fabric import Fabric
 
 
 def fabric_loop(batches):
