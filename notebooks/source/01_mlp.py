@@ -356,7 +356,7 @@ in_turn(
         "item by item": lambda: train_on(item_by_item),
     },
     steps=STEPS,
-    rounds=3,
+    rounds=5,
 )
 
 # %% [markdown]
