@@ -80,19 +80,11 @@ CALLS: tuple[tuple[set[str], Job, Home], ...] = (
     ({"cuda", "cpu", "to"}, DATA, DEVICE),
 )
 MODES = {"train", "eval"}
-BUILTINS = {
-    *("bool", "dict", "enumerate", "float", "int", "len", "list", "max", "min", "range", "round"),
-    *(
-        "set",
-        "sum",
-        "super",
-        "time",
-        "perf_counter",
-        "tuple",
-        "zip",
-        "save_hyperparameters",
-        "__init__",
-    ),
+# Calls that compute nothing of the model: a line with no other calls is bookkeeping.
+PLAIN = {
+    *("bool", "dict", "enumerate", "float", "int", "len", "list", "max", "min", "range"),
+    *("round", "set", "sum", "tuple", "zip", "time", "perf_counter"),
+    *("super", "__init__", "save_hyperparameters"),
 }
 
 # Methods that a program defines for others to call, so that a call of them is not its own.
@@ -119,8 +111,8 @@ def tag(source: str) -> list[Tagged]:
     data = _data_lines(tree)
     own = {node.name for node in ast.walk(tree) if isinstance(node, FUNCTIONS)} - HOOKS
     for statement, function in _statements(tree, None):
-        for number in range(statement.lineno, _header_end(statement) + 1):
-            found[number] = data.get(number) or _of(statement, function, own)
+        verdict = data.get(statement.lineno) or _of(statement, function, own)
+        found |= dict.fromkeys(range(statement.lineno, _header_end(statement) + 1), verdict)
         for decorator in getattr(statement, "decorator_list", []):
             found[decorator.lineno] = _of_calls(ast.Expr(decorator), function, own)
     skipped = _docstring_lines(tree)
@@ -186,7 +178,7 @@ def _of_calls(statement: ast.stmt, function: Function, own: set[str]) -> tuple[J
         return LOGS, AVERAGE
     if own & set(names):
         return BOOK, AUTOMATIC
-    if set(names) - BUILTINS:
+    if set(names) - PLAIN:
         return IDEA, VALIDATION_STEP if _evaluates(function) else TRAINING_STEP
     if _unpacks_batch(statement):
         return DATA, AUTOMATIC

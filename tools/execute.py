@@ -56,9 +56,10 @@ def execute(path: Path, folder: Path, timeout: int = 600) -> Run:
 def digits_decided():
     """Decide once which digits all kernels use, and tell them by environment variable."""
     digits = find_mnist()
+    bundled = "sample" in digits.origin
     before = {name: os.environ.get(name) for name in ("COURSE_DATA", "COURSE_DATA_DIR")}
-    os.environ["COURSE_DATA"] = "sample" if "sample" in digits.origin else "auto"
-    if "sample" in digits.origin:
+    os.environ["COURSE_DATA"] = "sample" if bundled else "auto"
+    if bundled:
         os.environ.pop("COURSE_DATA_DIR", None)
     else:
         os.environ["COURSE_DATA_DIR"] = str(digits.root)

@@ -1,6 +1,5 @@
 """Where things are in this repository, and what it calls itself."""
 
-import re
 import tomllib
 from pathlib import Path
 
@@ -8,8 +7,6 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = NOTEBOOKS / "source"
 PYPROJECT = ROOT / "pyproject.toml"
-
-ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
 
 
 def repository() -> str:

@@ -7,6 +7,7 @@ it. Recorded outputs stay.
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 from course_utils.idx import write_whole
 from tools.build import build_all
@@ -16,7 +17,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
 
 
 def publish(name: str) -> list[str]:
-    """Give the course the address of `owner/name`; return the files that changed by hand's text.
+    """Give the course the address of `owner/name`; return the files that quoted the old one.
 
     Raises ValueError if `name` is not of that form.
     """
@@ -33,7 +34,7 @@ def publish(name: str) -> list[str]:
     return changed
 
 
-def _texts():
+def _texts() -> list[Path]:
     """Return the text files at the top, which may quote the address; sources never do."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "*.md", "*.yml", "*.yaml"],
