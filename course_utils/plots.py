@@ -12,6 +12,8 @@ from torch import Tensor
 # Okabe and Ito's palette (2008), which stays distinct for colour-blind readers. Lines differ by
 # dash as well, so that they can be told apart in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+# Three more where ten classes have to be told apart, after Tol's muted scheme (2021).
+TEN_COLOURS = (*COLOURS, "#882255", "#999933", "#888888")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 STYLE = {
     "axes.prop_cycle": cycler(color=COLOURS) + cycler(linestyle=DASHES),
@@ -60,20 +62,155 @@ def digit_grid(
     return _closed(figure)
 
 
+def image_rows(
+    rows: Mapping[str, Tensor], titles: Sequence[object] | None = None, each: bool = False
+) -> Figure:
+    """Draw one row of images for each name, the name at its left; return the figure.
+
+    Each row is (N, 1, H, W) or (N, H, W) and is scaled as a whole, or with `each` image by image;
+    rows may differ in length and size. `titles` stand above the first row.
+    """
+    pictures = {
+        name: images.detach().cpu().reshape(-1, *images.shape[-2:]).float()
+        for name, images in rows.items()
+    }
+    columns = max((len(row) for row in pictures.values()), default=0)
+    if not columns:
+        raise ValueError("image_rows() got no images: expected name: tensor (N, 1, H, W).")
+    with plt.rc_context(STYLE):
+        size = (0.85 * columns + 1.4, 0.9 * len(rows) + (0.25 if titles else 0))
+        figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False)
+        for row, (name, images) in zip(axes, pictures.items(), strict=True):
+            _draw_row(row, images, each)
+            row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        for axis, title in zip(axes[0], titles or (), strict=False):
+            axis.set_title(str(title), fontsize=9)
+    return _closed(figure)
+
+
+def _draw_row(axes: Sequence, images: Tensor, each: bool) -> None:
+    low, high = float(images.min()), float(images.max())
+    for index, axis in enumerate(axes):
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+        if index < len(images):
+            axis.imshow(images[index], **({} if each else {"vmin": low, "vmax": high}))
+
+
+def signed_grid(
+    images: Tensor, titles: Sequence[object] | None = None, columns: int = 8, label: str = "weight"
+) -> Figure:
+    """Draw images (N, H, W) whose values have a sign: blue above 0, red below, white at 0."""
+    pictures = images.detach().cpu().reshape(-1, *images.shape[-2:]).float()
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    most = float(pictures.abs().max()) or 1.0
+    with plt.rc_context(STYLE):
+        height = (0.95 + (0.2 if titles else 0)) * rows
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(0.95 * columns + 0.9, max(height, 1.2)), squeeze=False
+        )
+        for index, axis in enumerate(axes.flat):
+            axis.axis("off")
+            if index < len(pictures):
+                drawn = axis.imshow(pictures[index], cmap="RdBu", vmin=-most, vmax=most)
+                axis.set_title(str(titles[index]) if titles else "", fontsize=9)
+        figure.colorbar(drawn, ax=axes, label=label, shrink=0.9)
+    return _closed(figure)
+
+
+def mosaic(
+    images: Tensor, xs: Sequence[float], ys: Sequence[float], x: str, y: str, title: str = ""
+) -> Figure:
+    """Draw images side by side as one picture, at their places on two axes.
+
+    `images` is (len(ys), len(xs), 1, H, W): row by row, `ys` from the bottom up.
+    """
+    height, width = images.shape[-2:]
+    tiles = images.detach().cpu().reshape(len(ys), len(xs), height, width)
+    picture = tiles.flip(0).permute(0, 2, 1, 3).reshape(len(ys) * height, len(xs) * width)
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(6, 6 * len(ys) / len(xs)))
+        # One unit a tile, as the two axes can have very different spans.
+        axis.imshow(picture, extent=(-0.5, len(xs) - 0.5, -0.5, len(ys) - 0.5))
+        axis.set_xticks(range(0, len(xs), 2), [f"{value:.1f}" for value in xs[::2]])
+        axis.set_yticks(range(0, len(ys), 2), [f"{value:.1f}" for value in ys[::2]])
+        axis.set(xlabel=x, ylabel=y, title=title)
+        axis.grid(False)
+    return _closed(figure)
+
+
+def codes_3d(codes: Tensor, labels: Tensor, views: Sequence[int] = (-60, 30)) -> Figure:
+    """Draw codes (N, 3) in space, each as its digit; one picture for each angle in `views`."""
+    if codes.ndim != 2 or codes.shape[1] != 3:
+        raise ValueError(f"codes_3d() draws codes of shape (N, 3), got {tuple(codes.shape)}")
+    points, digits = codes.detach().cpu().numpy(), labels.cpu().numpy()
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(4.6 * len(views), 4.4))
+        for place, angle in enumerate(views, 1):
+            axis = figure.add_subplot(1, len(views), place, projection="3d")
+            for digit in np.unique(digits):
+                chosen = points[digits == digit].T
+                colour = TEN_COLOURS[int(digit) % len(TEN_COLOURS)]
+                # The digit itself as marker: the picture can be read without its colours.
+                axis.scatter(*chosen, color=colour, marker=f"${digit}$", s=22, linewidths=0.2)
+            axis.set(xlabel="code[0]", ylabel="code[1]", zlabel="code[2]")
+            axis.view_init(elev=20, azim=angle)
+    return _closed(figure)
+
+
 def curves(
     series: Mapping[str, Sequence[float]], y: str, x: str = "epoch", title: str = "", first: int = 1
 ) -> Figure:
     """Draw one line for each named series over `first`, `first + 1`, …; return the figure."""
+    longest = max(len(values) for values in series.values())
+    places = range(first, first + longest)
+    return lines(places, series, x, y, title, ticks=longest <= 20)
+
+
+def lines(
+    places: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    x: str,
+    y: str,
+    title: str = "",
+    ticks: bool = False,
+) -> Figure:
+    """Draw one line for each named series over `places`; `ticks` marks each place.
+
+    A series may be shorter than `places`: it ends early.
+    """
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6, 3.2))
-        longest = max(len(values) for values in series.values())
         for name, values in series.items():
-            marker = "o" if longest <= 20 else None
-            axis.plot(range(first, first + len(values)), values, marker=marker, ms=4, label=name)
+            marker = "o" if ticks else None
+            axis.plot(places[: len(values)], values, marker=marker, ms=4, label=name)
         axis.set(xlabel=x, ylabel=y, title=title)
-        if longest <= 20:
-            axis.set_xticks(range(first, first + longest))
+        if ticks:
+            axis.set_xticks(places)
         axis.legend()
+    return _closed(figure)
+
+
+def call_order(calls: Sequence[tuple[str, str]], title: str = "") -> Figure:
+    """Draw who is called when: `calls` are (owner, name) in order, one column for each owner."""
+    owners = list(dict.fromkeys(owner for owner, _ in calls))
+    if not owners:
+        raise ValueError("call_order() got no calls: expected (owner, name) pairs.")
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(2.9 * len(owners) + 0.6, 0.27 * len(calls) + 0.8))
+        columns = [owners.index(owner) for owner, _ in calls]
+        axis.plot(columns, range(len(calls)), color="#999999", lw=0.8, ls="-", zorder=1)
+        for row, (column, (_, name)) in enumerate(zip(columns, calls, strict=True)):
+            box = {"boxstyle": "round,pad=0.25", "fc": "white", "ec": COLOURS[column % 7], "lw": 1}
+            axis.text(column, row, name, ha="center", va="center", fontsize=8, bbox=box)
+        axis.set(xlim=(-0.6, len(owners) - 0.4), ylim=(len(calls) - 0.4, -0.8))
+        axis.set_xticks(range(len(owners)), owners)
+        axis.xaxis.tick_top()
+        axis.set(ylabel="order of the calls, from top to bottom", yticks=[], title=title)
+        axis.grid(False)
     return _closed(figure)
 
 

@@ -115,11 +115,14 @@ class EpochTable:
 class CourseProgress(ProgressBar):
     """A Lightning progress bar that becomes a table: `Trainer(callbacks=[CourseProgress()])`.
 
-    Each epoch of `fit` adds a row with all metrics that were logged for the epoch.
+    Each epoch of `fit` adds a row with the metrics that were logged: all of them, or with
+    `only_prog_bar=True` those logged with `prog_bar=True`, which Lightning's own bars show. What
+    is logged for steps only, and not for the epoch, is shown as it was at the last step.
     """
 
-    def __init__(self):
+    def __init__(self, only_prog_bar: bool = False):
         super().__init__()
+        self.only_prog_bar = only_prog_bar
         self.table = EpochTable()
         self._enabled = True
 
@@ -146,7 +149,9 @@ class CourseProgress(ProgressBar):
 
     def on_train_epoch_end(self, trainer, pl_module):
         if self._enabled:
-            self.table.row(**_epoch_metrics(trainer.callback_metrics))
+            bar_only = self.only_prog_bar
+            logged = trainer.progress_bar_metrics if bar_only else trainer.callback_metrics
+            self.table.row(**_epoch_metrics(logged))
 
     def on_train_end(self, trainer, pl_module):
         self.table.close()
@@ -156,8 +161,15 @@ class CourseProgress(ProgressBar):
 
 
 def _epoch_metrics(metrics: Mapping) -> dict[str, float]:
-    """Return the metrics of the epoch as numbers, training first, without those of a step."""
-    kept = {name: float(value) for name, value in metrics.items() if not name.endswith("_step")}
+    """Return the metrics of the epoch as numbers, training first, without those of a step.
+
+    What was logged for both steps and epochs comes as `x_step` and `x_epoch`: the second is `x`.
+    """
+    kept: dict[str, float] = {}
+    for name, value in metrics.items():
+        both = f"{name.removesuffix('_epoch')}_step" in metrics
+        if not name.endswith("_step"):
+            kept[name.removesuffix("_epoch") if both else name] = float(value)
     return dict(sorted(kept.items(), key=lambda item: not item[0].startswith("train")))
 
 

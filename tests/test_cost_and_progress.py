@@ -89,7 +89,7 @@ def test_a_trainer_fills_a_row_an_epoch(capsys):
     trainer(max_epochs=2, callbacks=[bar]).fit(Lit(), loader(), loader())
     rows = bar.table.rows
     assert [row["epoch"] for row in rows] == [1, 2]
-    expected = ["epoch", "train_loss", "train_loss_epoch", "val_loss", "seconds"]
+    expected = ["epoch", "train_loss", "val_loss", "seconds"]
     assert list(rows[0]) == expected
     printed = capsys.readouterr().out
     assert printed.count("val_loss") == 1 and len(printed.strip().splitlines()) == 3

@@ -92,7 +92,7 @@ def test_every_lesson_has_its_parts(source):
     assert "**Time**" in text and "**Builds on**" in text
     tags = {tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
     if not source.stem.startswith("00"):
-        assert {"verdict", "accuracy"} <= tags
+        assert {"verdict", "result"} <= tags
         for part in ("## Recap", "## Common mistakes", "## Exercises", "## Read on"):
             assert part in text
 

@@ -34,7 +34,12 @@ def test_a_cell_that_hangs_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("printed", "wrong"),
-    [("identical", ""), ("different", "the proof says 'different' instead of 'identical'")],
+    [
+        ("identical", ""),
+        ("different", "the proof says 'different' instead of 'identical'"),
+        (r"identical\ndifferent", "the proof says 'different' instead of 'identical'"),
+        ("", "the proof says '' instead of 'identical'"),
+    ],
 )
 def test_a_proof_must_say_identical(tmp_path, printed, wrong):
     path = notebook(tmp_path, f"print('{printed}')", tags=["verdict"])

@@ -1,6 +1,6 @@
 """Run the whole course without a browser: `python -m tools.course [NAME ...]`.
 
-Prints a line for each lesson: seconds, the verdict of its proof, its accuracy. Exits with 1 if a
+Prints a line for each lesson: seconds, the verdict of its proofs, its result. Exits with 1 if a
 cell fails, or if a proof does not say `identical`.
 """
 
@@ -12,18 +12,19 @@ from pathlib import Path
 from tools.execute import Run, digits_decided, execute, text_of
 from tools.project import notebook_of, sources
 
-HEAD = f"{'lesson':<24} {'seconds':>8}  {'proof':<22} {'test accuracy':<14}"
+HEAD = f"{'lesson':<24} {'seconds':>8}  {'proof':<22} result"
 
 
 def report(name: str, run: Run) -> tuple[str, str]:
     """Return the line of a lesson in the table, and what is wrong with it (or nothing)."""
     tags = {tag for cell in run.notebook.cells for tag in cell.metadata.get("tags", [])}
-    verdict = text_of(run.notebook, "verdict")
-    accuracy = text_of(run.notebook, "accuracy").rpartition(":")[2].strip()
+    verdicts = text_of(run.notebook, "verdict").splitlines()
+    verdict = next((v for v in verdicts if v != "identical"), verdicts[0] if verdicts else "")
+    result = text_of(run.notebook, "result").partition("\n")[0]
     wrong = run.error
     if not wrong and "verdict" in tags and verdict != "identical":
         wrong = f"the proof says {verdict!r} instead of 'identical'"
-    line = f"{name:<24} {run.seconds:>8.1f}  {verdict or '-':<22} {accuracy or '-':<14}"
+    line = f"{name:<24} {run.seconds:>8.1f}  {verdict or '-':<22} {result or '-'}"
     return line + ("  FAILED" if wrong else ""), wrong
 
 

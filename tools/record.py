@@ -9,10 +9,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from nbformat import NotebookNode
+
 from tools.build import METADATA_KEY, build_all, code_hash, write
 from tools.execute import digits_decided, execute
 from tools.project import notebook_of, sources
-from tools.publishable import problems
+from tools.publishable import WIDGETS, problems
 
 
 def record(path: Path) -> list[str]:
@@ -22,7 +24,7 @@ def record(path: Path) -> list[str]:
     if run.error:
         return [run.error]
     notebook = run.notebook
-    notebook.metadata.pop("widgets", None)
+    without_widgets(notebook)
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata[METADATA_KEY] = {"code": code_hash(notebook)}
     found = problems(notebook)
@@ -30,6 +32,14 @@ def record(path: Path) -> list[str]:
         write(notebook, path)
         print(f"{path.name}: recorded in {run.seconds:.0f} s, {path.stat().st_size / 1000:.0f} kB")
     return found
+
+
+def without_widgets(notebook: NotebookNode) -> None:
+    """Take out what only lives while a kernel runs; a lesson shows a picture beside each widget."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if WIDGETS[0] not in o.get("data", {})]
 
 
 def main() -> int:

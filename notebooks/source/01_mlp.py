@@ -315,7 +315,7 @@ history = fit(model, optimizer, train_loader, val_loader, EPOCHS, device)
 # %% [markdown]
 # And now the test digits, which neither the training nor any decision of ours has seen:
 
-# %% tags=["accuracy"]
+# %% tags=["result"]
 raw_loss, raw_accuracy = evaluate(model, test_loader, device)
 print(f"test accuracy: {raw_accuracy:.2%}")
 
