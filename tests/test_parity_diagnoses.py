@@ -70,6 +70,10 @@ def doubled(logits, y):
     return 2 * F.cross_entropy(logits, y)
 
 
+def of_rounded(logits, y):
+    return F.cross_entropy(logits.round(), y)
+
+
 def nudge(model):
     with torch.no_grad():
         next(model.parameters())[0, 0] += 1e-6
@@ -434,8 +438,12 @@ FAULTS = {
         says="{faulty}: 2 tensors of the model, 0 others; {correct}: 4 tensors",
     ),
     "frozen layer": Fault(
-        "gradient", 1, "other loss or gradient", change={"parameters": frozen_first},
-        says="a frozen layer",
+        "gradient", 1, "gradient cut off", change={"parameters": frozen_first},
+        says="In {faulty} no gradient reaches 2 of 4 tensors",
+    ),
+    "rounding on the way to the loss": Fault(
+        "gradient", 1, "gradient cut off", change={"loss": of_rounded},
+        says="In {faulty} no gradient reaches 4 of 4 tensors",
     ),
     "autocast": Fault(
         "precision",

@@ -302,6 +302,26 @@ def forgotten_zero_grad(pair: Pair) -> Diagnosis | None:
     )
 
 
+def cut_off(pair: Pair) -> Diagnosis | None:
+    """Where the gradients differ, one run has none at all: exactly zero."""
+    for one, other in ((0, 1), (1, 0)):
+        mine, full = pair.steps[one], pair.steps[other]
+        both = enumerate(zip(mine.gradients, full.gradients, strict=True))
+        lost = [place for place, (a, b) in both if a != b]
+        if not lost or any(mine.gradient_norms[place] != 0 for place in lost):
+            continue
+        return Diagnosis(
+            "gradient cut off",
+            f"In {pair.names[one]} no gradient reaches {len(lost)} of {len(mine.owned)} tensors: "
+            "between the loss and them stands something that passes none on (rounding, "
+            "`argmax`, a comparison, `detach()`, `no_grad()`), or they are frozen.",
+            "Follow the loss back to the weights: use the model's plain output in the training "
+            "step, not one made for display or counting, and look for `requires_grad_(False)`.",
+            [f"The gradient of these tensors is exactly 0 there, not so in {pair.names[other]}."],
+        )
+    return None
+
+
 def clipped_values(pair: Pair) -> Diagnosis | None:
     """One gradient is the other with its values cut off."""
     for one, other in ((0, 1), (1, 0)):
@@ -610,6 +630,7 @@ FINDERS: dict[str, tuple[Finder, ...]] = {
     "forward output": (forgotten_eval, other_dropout, other_forward),
     "gradient": (
         forgotten_zero_grad,
+        cut_off,
         clipped_values,
         clipped_norm,
         constant_factor,
