@@ -148,15 +148,18 @@ def codes_3d(codes: Tensor, labels: Tensor, views: Sequence[int] = (-60, 30)) ->
         raise ValueError(f"codes_3d() draws codes of shape (N, 3), got {tuple(codes.shape)}")
     points, digits = codes.detach().cpu().numpy(), labels.cpu().numpy()
     with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(4.6 * len(views), 4.4))
+        # Constrained layout cuts off the labels of axes in space.
+        figure = plt.figure(figsize=(5 * len(views), 4.6), layout="none")
+        figure.subplots_adjust(left=0, right=0.95, bottom=0.05, top=1, wspace=0.1)
         for place, angle in enumerate(views, 1):
             axis = figure.add_subplot(1, len(views), place, projection="3d")
             for digit in np.unique(digits):
                 chosen = points[digits == digit].T
                 colour = TEN_COLOURS[int(digit) % len(TEN_COLOURS)]
                 # The digit itself as marker: the picture can be read without its colours.
-                axis.scatter(*chosen, color=colour, marker=f"${digit}$", s=22, linewidths=0.2)
+                axis.scatter(*chosen, color=colour, marker=f"${digit}$", s=26, linewidths=0.2)
             axis.set(xlabel="code[0]", ylabel="code[1]", zlabel="code[2]")
+            axis.tick_params(labelsize=7)
             axis.view_init(elev=20, azim=angle)
     return _closed(figure)
 

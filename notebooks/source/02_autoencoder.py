@@ -139,7 +139,8 @@ def evaluate(model, loader, device):
     total, count = 0.0, 0
     for x, _ in loader:
         x = x.to(device)
-        total += F.mse_loss(model(x), x).item() * len(x)
+        loss = F.mse_loss(model(x), x)
+        total += loss.item() * len(x)
         count += len(x)
     return total / count
 
@@ -191,8 +192,8 @@ plots.curves({"training": history["train_loss"], "validation": history["val_loss
 # %% [markdown]
 # ## 4. Which lines are the idea?
 #
-# Two lines of loss, and the model. The rest is nearly word for word what stood in lesson 1: the
-# plumbing came along unchanged.
+# Look for `IDEA`: the loss, once for training and once for validation. The rest is nearly word for
+# word what stood in lesson 1: another model, the same plumbing.
 
 # %%
 from course_utils.side_by_side import side_by_side
@@ -402,12 +403,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 def make_loggers(folder):
-    return [TensorBoardLogger(folder, name="tensorboard"), CSVLogger(folder, name="csv")]
+    tensorboard = TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False)
+    return [tensorboard, CSVLogger(folder, name="csv")]
 
 
 def fit_with_lightning(lit, datamodule, epochs):
     trainer = L.Trainer(
-        **hardware,  # was: device, and every .to(device)
+        accelerator=session.accelerator,  # was: device, and every .to(device)
+        devices=1,
         max_epochs=epochs,  # was: for epoch in range(epochs)
         logger=make_loggers("runs"),  # was: history
         callbacks=[CourseProgress(), ModelCheckpoint(monitor="val_loss")],  # was: print
@@ -438,13 +441,14 @@ logged = {
 plots.curves({"training": logged["train_loss"], "validation": logged["val_loss"]}, y="MSE")
 
 # %% [markdown]
-# TensorBoard's files are not text, but TensorBoard has a reader. Are the pictures in there? One
-# image for each epoch, under the name that we gave:
+# TensorBoard's files are not text, but TensorBoard has a reader. Are the pictures in there? There
+# should be one image for each epoch, under the name that we gave. (By default the reader keeps only
+# four images of each name; 0 means all.)
 
 # %%
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-events = EventAccumulator(tensorboard.log_dir).Reload()
+events = EventAccumulator(tensorboard.log_dir, size_guidance={"images": 0}).Reload()
 print("numbers:", events.Tags()["scalars"])
 print("images: ", events.Tags()["images"])
 print("epochs: ", [event.step for event in events.Images("reconstructions")])
@@ -510,8 +514,9 @@ print(f"trainer.test:       {by_trainer:.4f}")
 # %% [markdown]
 # ## 8. What you gained, and what it cost
 #
-# Left our loop, right the port. The pictures moved into a hook, the history into loggers, and a
-# checkpoint is there that our loop never wrote.
+# Left our loop, right the port. The pictures moved into a hook, the history into loggers. The port
+# has more lines, and does more with them: it tests, predicts, writes two logs that outlive the
+# notebook, and keeps the best epoch in a file.
 
 # %%
 side_by_side(loop, [LitAutoEncoder, WithPictures, fit_with_lightning])
@@ -595,6 +600,17 @@ plots.image_rows(rows)
 # %% [markdown]
 # ## 10. Looking inside
 #
+# From here on the decoder is asked for pictures again and again. This small function does it, with
+# grey levels from 0 to 1 as in `forward`.
+
+
+# %%
+@torch.no_grad()
+def decode(codes):
+    return (model.decoder(codes) * STD + MEAN).clamp(0, 1)
+
+
+# %% [markdown]
 # ### The codes in space
 #
 # Three numbers are a point in space. Here are 1,000 test digits, each drawn as its digit at the place
@@ -620,9 +636,7 @@ share = torch.linspace(0, 1, 10).reshape(-1, 1)
 walk = (1 - share) * codes[start_digit] + share * codes[end_digit]
 ends = datamodule.test.images[[start_digit, end_digit]]
 mixed_pixels = torch.lerp(ends[:1], ends[1:], share.reshape(-1, 1, 1, 1))
-with torch.no_grad():
-    rows = {"codes mixed": model.decoder(walk), "pixels mixed": mixed_pixels}
-plots.image_rows(rows)
+plots.image_rows({"codes mixed": decode(walk), "pixels mixed": mixed_pixels})
 
 # %% [markdown]
 # ### A slice through the space
@@ -636,8 +650,7 @@ low, high = codes.quantile(0.05, dim=0), codes.quantile(0.95, dim=0)
 first, second = (torch.linspace(low[i], high[i], 15) for i in range(2))
 grid = torch.cartesian_prod(second, first).flip(1)  # rows by code[1], columns by code[0]
 third = codes[:, 2].median().expand(len(grid), 1)
-with torch.no_grad():
-    decoded = model.decoder(torch.cat([grid, third], dim=1))
+decoded = decode(torch.cat([grid, third], dim=1))
 plots.mosaic(decoded, first.tolist(), second.tolist(), x="code[0]", y="code[1]")
 
 # %% [markdown]
@@ -655,8 +668,7 @@ rows = {}
 for number in range(3):
     moved = middle.repeat(10, 1)
     moved[:, number] = torch.linspace(low[number], high[number], 10)
-    with torch.no_grad():
-        rows[f"code[{number}]"] = model.decoder(moved)
+    rows[f"code[{number}]"] = decode(moved)
 plots.image_rows(rows)
 
 # %% [markdown]
@@ -666,7 +678,7 @@ plots.image_rows(rows)
 # %%
 from course_utils.sliders import code_sliders
 
-code_sliders(lambda code: model.decoder(code) * STD + MEAN, low, high, start=middle)
+code_sliders(decode, low, high, start=middle)
 
 # %% [markdown]
 # ## 11. Three ways to use it
@@ -678,7 +690,7 @@ code_sliders(lambda code: model.decoder(code) * STD + MEAN, low, high, start=mid
 # digits whose codes lie nearest.
 
 # %%
-encoder, decoder = lit.model.encoder.to("cpu"), lit.model.decoder.to("cpu")
+encoder, decoder = lit.model.encoder, lit.model.decoder
 asked = datamodule.test.images[:500]
 library = datamodule.train.dataset.images[datamodule.train.indices]
 library_labels = datamodule.train.dataset.labels[datamodule.train.indices]
@@ -701,9 +713,7 @@ print("(10% would be chance)")
 # %%
 generator = torch.Generator().manual_seed(7)
 invented = low + (high - low) * torch.rand(10, 3, generator=generator)
-with torch.no_grad():
-    invented_pictures = decoder(invented)
-plots.digit_grid(invented_pictures)
+plots.digit_grid(decode(invented))
 
 # %% [markdown]
 # ### The whole, by `forward`
