@@ -84,6 +84,7 @@ MODES = {"train", "eval"}
 PLAIN = {
     *("bool", "dict", "enumerate", "float", "int", "len", "list", "max", "min", "range"),
     *("round", "set", "sum", "tuple", "zip", "time", "perf_counter"),
+    *("detach", "full", "tensor", "zeros"),  # sums that are kept as tensors
     *("super", "__init__", "save_hyperparameters"),
 }
 

@@ -99,6 +99,22 @@ def _draw_row(axes: Sequence, images: Tensor, each: bool) -> None:
             axis.imshow(images[index], **({} if each else {"vmin": low, "vmax": high}))
 
 
+def pictures(named: Mapping[str, Tensor]) -> Figure:
+    """Draw a few images beside each other, large, with their pixels counted at the edges.
+
+    Each image is (1, 1, H, W), (1, H, W) or (H, W); they may differ in size and range.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(named), figsize=(2.5 * len(named), 2.7), squeeze=False)
+        for axis, (name, image) in zip(axes.flat, named.items(), strict=True):
+            axis.imshow(image.detach().cpu().reshape(image.shape[-2:]))
+            axis.set_title(name, fontsize=10)
+            axis.set_xlabel("pixels", fontsize=8)
+            axis.tick_params(labelsize=8)
+            axis.grid(False)
+    return _closed(figure)
+
+
 def signed_grid(
     images: Tensor, titles: Sequence[object] | None = None, columns: int = 8, label: str = "weight"
 ) -> Figure:
@@ -108,9 +124,10 @@ def signed_grid(
     rows = -(-len(pictures) // columns)
     most = float(pictures.abs().max()) or 1.0
     with plt.rc_context(STYLE):
-        height = (0.95 + (0.2 if titles else 0)) * rows
+        side = 1.7 if len(pictures) <= 4 else 1.05
+        height = (side + (0.2 if titles else 0)) * rows
         figure, axes = plt.subplots(
-            rows, columns, figsize=(0.95 * columns + 0.9, max(height, 1.2)), squeeze=False
+            rows, columns, figsize=(side * columns + 0.9, height), squeeze=False
         )
         for index, axis in enumerate(axes.flat):
             axis.axis("off")

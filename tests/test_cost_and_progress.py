@@ -95,6 +95,16 @@ def test_a_trainer_fills_a_row_an_epoch(capsys):
     assert printed.count("val_loss") == 1 and len(printed.strip().splitlines()) == 3
 
 
+def test_the_bar_can_show_only_what_asked_for_it():
+    class Asking(Lit):
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", self.layer(batch[0]).sum(), prog_bar=True)
+
+    bar = CourseProgress(only_prog_bar=True)
+    trainer(max_epochs=1, callbacks=[bar]).fit(Asking(), loader(), loader())
+    assert list(bar.table.rows[0]) == ["epoch", "val_loss", "seconds"]
+
+
 def test_a_second_fit_starts_a_new_table():
     bar, lit = CourseProgress(), Lit()
     for _ in range(2):

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from course_utils import data, models
-from tools import build, publishable
+from tools import build, publishable, record
 from tools.project import notebook_of, repository, sources
 
 LESSONS = sources()
@@ -186,3 +186,14 @@ def test_outputs_stay_with_their_code_and_go_with_other_code(tmp_path, monkeypat
     rebuilt = build.build(source)
     assert code_cells(rebuilt)[0].outputs == []
     assert build.METADATA_KEY not in rebuilt.metadata
+
+
+def test_recording_leaves_widgets_out_and_the_rest_in():
+    notebook = good_notebook()
+    view = shown(**{"application/vnd.jupyter.widget-view+json": {}, "text/plain": "HBox()"})
+    notebook.cells[0].outputs.append(view)
+    notebook.metadata["widgets"] = {"state": {}}
+    assert publishable.problems(notebook) != []
+    record.without_widgets(notebook)
+    assert publishable.problems(notebook) == []
+    assert notebook.cells[0].outputs == [stream("1\n")]

@@ -66,3 +66,63 @@ def test_bars_say_their_values():
     axis = plots.bars({"raw": 1.0, "port": 2.5}, "times").axes[0]
     assert [text.get_text() for text in axis.texts] == ["1.00", "2.50"]
     assert to_hex(axis.patches[0].get_facecolor()) == plots.COLOURS[0]
+
+
+def test_rows_of_images_have_names_and_may_differ_in_length():
+    rows = {"a": torch.rand(3, 1, 8, 8), "b": torch.rand(2, 4, 4)}
+    figure = plots.image_rows(rows, titles=["x", "y", "z"])
+    assert [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()] == ["a", "b"]
+    assert sum(bool(axis.images) for axis in figure.axes) == 5
+    with pytest.raises(ValueError, match="no images"):
+        plots.image_rows({})
+
+
+def test_a_row_is_scaled_as_a_whole_or_image_by_image():
+    row = {"a": torch.tensor([[[0.0, 1.0]], [[0.0, 4.0]]])}
+    for each, tops in ((False, [4, 4]), (True, [1, 4])):
+        axes = plots.image_rows(row, each=each).axes
+        assert [axis.images[0].get_clim()[1] for axis in axes] == tops
+
+
+def test_pictures_keep_their_own_sizes():
+    figure = plots.pictures({"large": torch.rand(1, 1, 8, 8), "small": torch.rand(4, 4)})
+    assert [axis.images[0].get_array().shape for axis in figure.axes] == [(8, 8), (4, 4)]
+    assert [axis.get_title() for axis in figure.axes] == ["large", "small"]
+
+
+def test_zero_is_white_where_values_have_a_sign():
+    figure = plots.signed_grid(torch.tensor([[[-1.0, 3.0]], [[0.0, 0.5]]]), titles=["a", "b"])
+    drawn = [axis.images[0] for axis in figure.axes if axis.images]
+    assert [image.get_clim() for image in drawn[:2]] == [(-3, 3), (-3, 3)]
+
+
+def test_a_mosaic_puts_images_at_their_places():
+    images = torch.zeros(2, 3, 1, 4, 4)
+    images[1, 2] = 1  # the last of ys and of xs: top right
+    axis = plots.mosaic(images, [0, 1, 2], [5, 6], x="first", y="second").axes[0]
+    picture = axis.images[0].get_array()
+    assert picture.shape == (8, 12)
+    assert picture[:4, 8:].min() == 1 and picture.sum() == 16
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("first", "second")
+
+
+def test_codes_are_drawn_as_their_digits():
+    figure = plots.codes_3d(torch.rand(20, 3), torch.arange(20) % 4, views=(10,))
+    assert len(figure.axes[0].collections) == 4
+    with pytest.raises(ValueError, match="shape"):
+        plots.codes_3d(torch.rand(5, 2), torch.zeros(5))
+
+
+def test_calls_are_drawn_in_order_in_their_owners_column():
+    calls = [("data", "setup"), ("module", "step"), ("data", "teardown")]
+    axis = plots.call_order(calls).axes[0]
+    drawn = [(text.get_position(), text.get_text()) for text in axis.texts]
+    assert drawn == [((0, 0), "setup"), ((1, 1), "step"), ((0, 2), "teardown")]
+    with pytest.raises(ValueError, match="no calls"):
+        plots.call_order([])
+
+
+def test_lines_over_places_of_their_own():
+    axis = plots.lines([-1.0, 0.0, 1.0], {"f": [1, 0, 1], "short": [2]}, x="x", y="y").axes[0]
+    assert list(axis.lines[0].get_xdata()) == [-1, 0, 1]
+    assert list(axis.lines[1].get_xdata()) == [-1]

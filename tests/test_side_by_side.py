@@ -83,6 +83,13 @@ def test_the_tree_decides_and_not_the_layout():
     assert line_of(tag("note = 'optimizer.step() and backward()'\n"), "note").job == BOOK
 
 
+def test_sums_that_are_kept_as_tensors_are_bookkeeping():
+    total, adding, result = tag(
+        "total = torch.zeros((), device=device)\ntotal += loss.detach()\nreturned = total.item()"
+    )
+    assert [line.job for line in (total, adding, result)] == [BOOK, BOOK, BOOK]
+
+
 def test_a_function_named_train_switches_no_mode():
     assert line_of(tag("train(model, loader)\n"), "train").job != MODE
     assert line_of(tag("model.train(True)\n"), "train").job == MODE

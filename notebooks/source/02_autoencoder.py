@@ -746,8 +746,8 @@ print("exported program and decoder agree:", equal)
 # %% [markdown]
 # ## 12. What is in a checkpoint?
 #
-# `ModelCheckpoint` kept the epoch with the lowest validation loss, in one file. It is a dictionary;
-# let us look at what it holds.
+# `ModelCheckpoint` kept the epoch with the lowest validation loss, in one file. (Lightning counts epochs
+# from 0: `epoch=9` is the tenth.) The file holds a dictionary; let us look into it.
 
 # %%
 path = trainer.checkpoint_callback.best_model_path

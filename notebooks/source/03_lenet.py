@@ -51,7 +51,7 @@ print("padded: ", list(digit.shape))
 print("resized:", list(resized.shape))
 
 # %%
-plots.image_rows({"28 x 28": small, "padded": digit, "resized": resized})
+plots.pictures({"28 x 28": small, "padded": digit, "resized": resized})
 
 # %% [markdown]
 # ## 2. The pieces
@@ -162,7 +162,7 @@ print(fields)
 # %%
 x = torch.zeros(1, 1, 32, 32, requires_grad=True)
 out, seen = x, {}
-for name, (kernel_size, stride) in layers.items():
+for name in layers:
     pool = name.startswith("pool")
     out = F.avg_pool2d(out, 2) if pool else F.conv2d(out, torch.ones(1, 1, 5, 5))
     middle = out.shape[-1] // 2
@@ -204,13 +204,8 @@ print("max:\n", F.max_pool2d(block[None], 2)[0])
 print("average:\n", F.avg_pool2d(block[None], 2)[0])
 
 # %%
-plots.image_rows(
-    {
-        "32 x 32": digit,
-        "max pooled": F.max_pool2d(digit, 2),
-        "average pooled": F.avg_pool2d(digit, 2),
-    }
-)
+halved = {"max pooled": F.max_pool2d(digit, 2), "average pooled": F.avg_pool2d(digit, 2)}
+plots.pictures({"32 x 32": digit, **halved})
 
 # %% [markdown]
 # ### Small shifts
@@ -229,15 +224,15 @@ def change(shrink, pictures):
 many = datamodule.test.images[:500]
 changes = {
     "the pixels themselves": change(lambda x: x, many),
-    "every fourth pixel": change(lambda x: x[..., ::4, ::4], many),
+    "taking every fourth pixel": change(lambda x: x[..., ::4, ::4], many),
     "max pooling, twice": change(lambda x: F.max_pool2d(x, 4), many),
     "average pooling, twice": change(lambda x: F.avg_pool2d(x, 4), many),
 }
 plots.bars(changes, x="relative change after a shift by one pixel")
 
 # %% [markdown]
-# Pooling takes most of the shift away, skipping pixels does not. But it makes nothing *invariant*:
-# the bars are not zero. And where the picture moves by exactly the stride, the result just moves along:
+# Skipping pixels does not help. Pooling takes a good part of the change away, but not all of it: it makes
+# nothing *invariant*. And where the picture moves by exactly the stride, the result just moves along:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -271,9 +266,9 @@ for pool in (F.max_pool2d, F.avg_pool2d):
 # NBVAL_CHECK_OUTPUT
 weights = {"conv 1": 6 * 1 * 25, "conv 2": 16 * 6 * 25, "fc": 400 * 120 + 120 * 84 + 84 * 10}
 products = {"conv 1": 28 * 28 * 150, "conv 2": 10 * 10 * 2400, "fc": weights["fc"]}
-for name in weights:
-    share = weights[name] / sum(weights.values()), products[name] / sum(products.values())
-    print(f"{name}: {share[0]:4.0%} of the weights, {share[1]:4.0%} of the multiplications")
+for name, count in weights.items():
+    share, work = count / sum(weights.values()), products[name] / sum(products.values())
+    print(f"{name:6}: {share:5.1%} of the weights, {work:5.1%} of the multiplications")
 
 # %% [markdown]
 # Nearly all weights sit in the fully connected part, and their number grows with the picture. That is why
@@ -567,23 +562,22 @@ class LitLeNet(L.LightningModule):
 # %% [markdown]
 # ### The summary
 #
-# From `example_input_array` Lightning works out the shapes of every layer, in and out. Total: 61.7 K, and
-# exactly:
+# From `example_input_array` Lightning works out the shapes of every layer, in and out.
 
 # %%
-# NBVAL_CHECK_OUTPUT
 from lightning.pytorch.utilities.model_summary import ModelSummary
 
 lit = LitLeNet()
 summary = ModelSummary(lit, max_depth=-1)
 print(summary)
-print(f"{summary.total_parameters:,} parameters")
 
 # %% [markdown]
-# Now against the formula: the side of every convolution and pooling, computed and read off the summary.
+# Check it: the exact number of parameters, and the side of every convolution and pooling, computed by the
+# formula and read off the summary.
 
 # %%
 # NBVAL_CHECK_OUTPUT
+print(f"{summary.total_parameters:,} parameters")
 sizes = dict(zip(summary.layer_names, summary.out_sizes))
 side = 32
 for number, layer in enumerate(lit.model.features):
@@ -594,7 +588,7 @@ for number, layer in enumerate(lit.model.features):
         print(f"{type(layer).__name__:10} formula {side:4}, summary {real}")
 
 # %% [markdown]
-# ### Move 2: two callbacks for sixteen lines
+# ### Move 2: two callbacks for the bookkeeping
 #
 # `ModelCheckpoint` keeps the best epoch, in a file. `EarlyStopping` counts the waiting. Both look at
 # `val_loss`, the name under which `validation_step` logs it; a smaller value is better unless you say
@@ -618,6 +612,7 @@ def fit_with_lightning(lit, datamodule, epochs, patience):
             CourseProgress(),  # was: print
         ],
         logger=CSVLogger("runs", name="lenet"),  # was: history
+        log_every_n_steps=10,
         enable_model_summary=False,
     )
     trainer.fit(lit, datamodule=datamodule)
@@ -629,6 +624,24 @@ L.seed_everything(42, verbose=False)
 lit = LitLeNet()
 with trace(lit.model) as port:
     trainer = fit_with_lightning(lit, MNISTDataModule(pad=2), EPOCHS, PATIENCE)
+
+# %% [markdown]
+# What was printed is in the logger's file, too. We read the validation losses now, all digits of
+# them, for the proof: `validate`, further down, will add a line of its own to the file.
+
+# %%
+import csv
+from pathlib import Path
+
+
+def logged(trainer, name):
+    with open(Path(trainer.logger.log_dir) / "metrics.csv", newline="") as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row[name]]
+
+
+port_losses = logged(trainer, "val_loss")
+print("last validation loss, here:    ", port_losses[-1])
+print("last validation loss, our loop:", history["val_loss"][-1])
 
 # %% [markdown]
 # ### Validate, test, predict
@@ -682,20 +695,31 @@ for checks in (2, 0):
 # %%
 from functools import wraps
 
-CALLBACK = "on_train_batch_start on_train_batch_end on_validation_end on_train_epoch_end".split()
-MODULE = "configure_optimizers training_step optimizer_step validation_step on_train_epoch_end"
-DATA = "prepare_data setup train_dataloader val_dataloader teardown"
+STEPS = ["configure_optimizers", "optimizer_step", "training_step", "validation_step"]
+LOADERS = ["prepare_data", "setup", "train_dataloader", "val_dataloader", "teardown"]
+MOMENTS = [
+    "on_fit_start",
+    "on_sanity_check_start",
+    "on_train_start",
+    "on_train_epoch_start",
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_validation_start",
+    "on_validation_end",
+    "on_train_epoch_end",
+    "on_train_end",
+    "on_fit_end",
+]
 
 
-class Note(L.Callback):
+# %%
+class NoteCalls(L.Callback):
     def __init__(self, lit, datamodule):
         self.calls = []
-        for name in CALLBACK:
-            self.note("callback", self, name)
-        for name in ["setup", *MODULE.split(), "teardown"]:
-            self.note("module", lit, name)
-        for name in DATA.split():
-            self.note("data module", datamodule, name)
+        watched = {"data module": (datamodule, LOADERS), "module": (lit, STEPS)}
+        for owner, (thing, names) in {**watched, "callback": (self, MOMENTS)}.items():
+            for name in names:
+                self.note(owner, thing, name)
 
     def note(self, owner, thing, name):
         hook = getattr(thing, name)
@@ -713,16 +737,21 @@ class Note(L.Callback):
 
 # %%
 watched, its_data = LitLeNet(), MNISTDataModule(pad=2)
-notes = Note(watched, its_data)
+notes = NoteCalls(watched, its_data)
 choices = dict(max_epochs=1, limit_train_batches=2, limit_val_batches=1, num_sanity_val_steps=1)
 short = L.Trainer(**hardware, **quiet, **choices, enable_progress_bar=False, callbacks=[notes])
 short.fit(watched, its_data)
+for owner, name in notes.calls:
+    print(f"{owner:12}{name}")
+
+# %%
 plots.call_order(notes.calls)
 
 # %% [markdown]
 # Read it from top to bottom. The data module is asked first (`prepare_data`, `setup`), then comes
-# `configure_optimizers`. The sanity check is the first `validation_step`. And `training_step` runs
-# *inside* `optimizer_step`: Lightning hands the optimizer a function that computes loss and gradient.
+# `configure_optimizers`. A loader is built only when it is needed. The first `validation_step` is the
+# sanity check. And `training_step` runs *inside* `optimizer_step`: Lightning hands the optimizer a function
+# that computes loss and gradient.
 
 # %% [markdown]
 # ## 7. The proof
@@ -744,19 +773,10 @@ print(report.verdict)
 # ### Validation losses, and the best epoch
 #
 # Early stopping and checkpoints decide by validation losses: so these must be equal too, not just to four
-# digits. Lightning's come from its CSV file. And then the weights of the best epoch: our copy against
-# Lightning's file.
+# digits. Then the weights of the best epoch: our copy against Lightning's file.
+
 
 # %%
-import csv
-from pathlib import Path
-
-
-def logged(trainer, name):
-    with open(Path(trainer.logger.log_dir) / "metrics.csv", newline="") as file:
-        return [float(row[name]) for row in csv.DictReader(file) if row[name]]
-
-
 def best_of(trainer):
     path = trainer.checkpoint_callback.best_model_path
     return torch.load(path, map_location=device, weights_only=True)
@@ -770,7 +790,7 @@ def same_weights(weights, checkpoint):
 # %%
 # NBVAL_CHECK_OUTPUT
 checkpoint = best_of(trainer)
-print("equal validation losses:", logged(trainer, "val_loss") == history["val_loss"])
+print("equal validation losses:", port_losses == history["val_loss"])
 print("same best epoch:        ", checkpoint["epoch"] + 1 == best_epoch)
 print("equal best weights:     ", same_weights(best_weights, checkpoint))
 
@@ -866,7 +886,7 @@ def lesson_trainer(batches):
 from course_utils.cost import cost
 
 loops = {"raw loop": raw_loop, "Trainer(barebones=True)": barebones, "a Trainer": lesson_trainer}
-cost(loops, loader=train_loader, steps=40, rounds=5)
+cost(loops, loader=train_loader, steps=25, rounds=3)
 
 # %% [markdown]
 # ## 9. Faster to a better network
