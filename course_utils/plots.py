@@ -25,6 +25,7 @@ STYLE = {
     "font.size": 10,
     "grid.alpha": 0.3,
     "image.cmap": "gray",
+    "image.interpolation": "nearest",  # pixels as they are, and files a third as large
     "legend.frameon": False,
 }
 

@@ -1,14 +1,18 @@
 """What every notebook must be like, before and after it is run."""
 
 import ast
+import base64
+import io
 import statistics
 from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
-from course_utils import data, models
+from course_utils import data, models, plots
 from tools import build, publishable, record
 from tools.project import notebook_of, repository, sources
 
@@ -197,3 +201,20 @@ def test_recording_leaves_widgets_out_and_the_rest_in():
     record.without_widgets(notebook)
     assert publishable.problems(notebook) == []
     assert notebook.cells[0].outputs == [stream("1\n")]
+
+
+def test_recorded_pictures_become_smaller_and_look_the_same():
+    figure = plots.curves({"a": [3.0, 2.0, 1.0]}, y="loss")
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    before = base64.b64encode(file.getvalue()).decode()
+    notebook = good_notebook()
+    notebook.cells[0].outputs.append(shown(**{"image/png": before}))
+    record.with_small_pictures(notebook)
+    after = notebook.cells[0].outputs[-1].data["image/png"]
+    assert len(after) < 0.7 * len(before)
+    pixels = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB"), dtype=int)
+        for picture in (before, after)
+    ]
+    assert abs(pixels[0] - pixels[1]).max() < 32

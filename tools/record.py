@@ -5,11 +5,14 @@ only if it ran without an error and its outputs are fit to publish.
 """
 
 import argparse
+import base64
+import io
 import sys
 import tempfile
 from pathlib import Path
 
 from nbformat import NotebookNode
+from PIL import Image
 
 from tools.build import METADATA_KEY, build_all, code_hash, write
 from tools.execute import digits_decided, execute
@@ -25,6 +28,7 @@ def record(path: Path) -> list[str]:
         return [run.error]
     notebook = run.notebook
     without_widgets(notebook)
+    with_small_pictures(notebook)
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata[METADATA_KEY] = {"code": code_hash(notebook)}
     found = problems(notebook)
@@ -32,6 +36,22 @@ def record(path: Path) -> list[str]:
         write(notebook, path)
         print(f"{path.name}: recorded in {run.seconds:.0f} s, {path.stat().st_size / 1000:.0f} kB")
     return found
+
+
+def with_small_pictures(notebook: NotebookNode) -> None:
+    """Store each picture with a palette of 64 colours where that makes it smaller."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                data["image/png"] = min(data["image/png"], _palette(data["image/png"]), key=len)
+
+
+def _palette(picture: str) -> str:
+    image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+    smaller = io.BytesIO()
+    image.quantize(64, dither=Image.Dither.NONE).save(smaller, format="png", optimize=True)
+    return base64.b64encode(smaller.getvalue()).decode()
 
 
 def without_widgets(notebook: NotebookNode) -> None:

@@ -613,7 +613,7 @@ def decode(codes):
 # %% [markdown]
 # ### The codes in space
 #
-# Three numbers are a point in space. Here are 1,000 test digits, each drawn as its digit at the place
+# Three numbers are a point in space. Here are 700 test digits, each drawn as its digit at the place
 # of its code, seen from two sides. Nobody told the model what a label is. Still, equal digits lie
 # together: in order to draw them from three numbers, it had to tell them apart.
 
@@ -621,7 +621,7 @@ def decode(codes):
 with torch.no_grad():
     codes = model.encoder(datamodule.test.images)
 labels = datamodule.test.labels
-plots.codes_3d(codes[:1000], labels[:1000])
+plots.codes_3d(codes[:700], labels[:700])
 
 # %% [markdown]
 # ### A walk between two digits
@@ -647,7 +647,7 @@ plots.image_rows({"codes mixed": decode(walk), "pixels mixed": mixed_pixels})
 
 # %%
 low, high = codes.quantile(0.05, dim=0), codes.quantile(0.95, dim=0)
-first, second = (torch.linspace(low[i], high[i], 15) for i in range(2))
+first, second = (torch.linspace(low[i], high[i], 12) for i in range(2))
 grid = torch.cartesian_prod(second, first).flip(1)  # rows by code[1], columns by code[0]
 third = codes[:, 2].median().expand(len(grid), 1)
 decoded = decode(torch.cat([grid, third], dim=1))
