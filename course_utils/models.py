@@ -161,6 +161,7 @@ class LeNet(nn.Module):
             nn.ReLU(),
             nn.Linear(84, num_classes),
         )
+        self.features.to(memory_format=torch.channels_last)
 
     def forward(self, x):
         return self.classifier(self.features(x))

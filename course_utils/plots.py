@@ -150,7 +150,7 @@ def mosaic(
     tiles = images.detach().cpu().reshape(len(ys), len(xs), height, width)
     picture = tiles.flip(0).permute(0, 2, 1, 3).reshape(len(ys) * height, len(xs) * width)
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(6, 6 * len(ys) / len(xs)))
+        figure, axis = plt.subplots(figsize=(5.2, 5.2 * len(ys) / len(xs)))
         # One unit a tile, as the two axes can have very different spans.
         axis.imshow(picture, extent=(-0.5, len(xs) - 0.5, -0.5, len(ys) - 0.5))
         axis.set_xticks(range(0, len(xs), 2), [f"{value:.1f}" for value in xs[::2]])

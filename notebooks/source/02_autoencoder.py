@@ -647,7 +647,7 @@ plots.image_rows({"codes mixed": decode(walk), "pixels mixed": mixed_pixels})
 
 # %%
 low, high = codes.quantile(0.05, dim=0), codes.quantile(0.95, dim=0)
-first, second = (torch.linspace(low[i], high[i], 12) for i in range(2))
+first, second = (torch.linspace(low[i], high[i], 11) for i in range(2))
 grid = torch.cartesian_prod(second, first).flip(1)  # rows by code[1], columns by code[0]
 third = codes[:, 2].median().expand(len(grid), 1)
 decoded = decode(torch.cat([grid, third], dim=1))

@@ -341,6 +341,7 @@ class LeNet(nn.Module):
             nn.ReLU(),
             nn.Linear(84, num_classes),
         )
+        self.features.to(memory_format=torch.channels_last)  # for speed: see section 4
 
     def forward(self, x):
         return self.classifier(self.features(x))
@@ -394,7 +395,7 @@ print(f"loss before the step {loss.item():.4f}, after it {after.item():.4f}")
 # %%
 def train_epoch(model, loader, optimizer, device):
     model.train()
-    total = torch.zeros((), device=device)
+    total, count = torch.zeros(2, device=device)
     for x, y in loader:
         x, y = x.to(device), y.to(device)
         loss = F.cross_entropy(model(x), y)
@@ -402,21 +403,22 @@ def train_epoch(model, loader, optimizer, device):
         loss.backward()
         optimizer.step()
         total += loss.detach() * len(y)
-    return (total / len(loader.dataset)).item()
+        count += len(y)
+    return (total / count).item()
 
 
 # %%
 @torch.no_grad()
 def evaluate(model, loader, device):
     model.eval()
-    total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
+    total, correct, count = torch.zeros(3, device=device)
     for x, y in loader:
         x, y = x.to(device), y.to(device)
         logits = model(x)
         loss = F.cross_entropy(logits, y)
         total += loss * len(y)
         correct += (logits.argmax(1) == y).sum()
-    count = len(loader.dataset)
+        count += len(y)
     return (total / count).item(), (correct / count).item()
 
 
@@ -451,6 +453,35 @@ def fit(model, optimizer, train_loader, val_loader, epochs, patience, device):
 
 
 # %% [markdown]
+# ### One line for speed
+#
+# The kernels' numbers can lie in memory map by map, or place by place with all maps together:
+# `channels_last`. It is the same network, but convolution and pooling find what they need closer
+# together. That is what the last line of `LeNet.__init__` asks for. What is it worth here?
+
+# %%
+from course_utils.cost import in_turn
+
+few_batches = [batch for batch, _ in zip(datamodule.train_dataloader(), range(20))]
+
+
+def steps_of(memory_format):
+    model = LeNet().to(device, memory_format=memory_format)
+    train_epoch(model, few_batches, torch.optim.Adam(model.parameters(), lr=2e-4), device)
+
+
+in_turn(
+    {
+        "channels last": lambda: steps_of(torch.channels_last),
+        "map by map": lambda: steps_of(torch.contiguous_format),
+    },
+    steps=20,
+    rounds=5,
+)
+
+# %% [markdown]
+# ### Run it
+#
 # Adam with a learning rate of 0.0002, batches of 64, at most 10 epochs. The trace is on, for the proof.
 
 
@@ -911,15 +942,15 @@ class OneCycleLeNet(LitLeNet):
 # %%
 L.seed_everything(42, verbose=False)
 quick = OneCycleLeNet(lr=4e-3)
-quick_trainer = fit_with_lightning(quick, MNISTDataModule(pad=2), epochs=4, patience=PATIENCE)
+quick_trainer = fit_with_lightning(quick, MNISTDataModule(pad=2), epochs=3, patience=PATIENCE)
 
 # %%
 quick_result = quick_trainer.test(quick, datamodule=data, ckpt_path="best", verbose=False)[0]
-print(f"one cycle,   4 epochs: test accuracy {quick_result['test_acc']:.2%}")
+print(f"one cycle,   3 epochs: test accuracy {quick_result['test_acc']:.2%}")
 print(f"fixed rate, 10 epochs: test accuracy {tested['test_acc']:.2%}")
 
 # %% [markdown]
-# Better in less than half of the epochs. The change was six lines, and none of them in a loop.
+# Better in less than a third of the epochs. The change was one method; no loop was touched.
 
 # %% [markdown]
 # ## 10. The results as pictures
