@@ -72,7 +72,8 @@ CALLS: tuple[tuple[set[str], Job, Home], ...] = (
     ({"step"}, STEP, AUTOMATIC),
     (_OPTIM | _SCHEDULERS, STEP, OPTIMIZERS),
     ({"no_grad", "inference_mode", "enable_grad", "set_grad_enabled"}, MODE, AUTOMATIC),
-    ({"print", "log", "log_dict", "add_scalar", "writerow", "info"}, LOGS, SELF_LOG),
+    ({"print", "log", "log_dict", "info", "writerow"}, LOGS, SELF_LOG),
+    ({"add_figure", "add_image", "add_images", "add_scalar"}, LOGS, SELF_LOG),
     ({"save", "load_state_dict", "state_dict", "deepcopy"}, BOOK, CHECKPOINT),
     ({"DataLoader", "random_split", "Subset", "Compose"}, DATA, DATAMODULE),
     ({"append", "extend"}, LOGS, SELF_LOG),
@@ -84,7 +85,7 @@ MODES = {"train", "eval"}
 PLAIN = {
     *("bool", "dict", "enumerate", "float", "int", "len", "list", "max", "min", "range"),
     *("round", "set", "sum", "tuple", "zip", "time", "perf_counter"),
-    *("detach", "full", "tensor", "zeros"),  # sums that are kept as tensors
+    *("detach", "full", "isfinite", "isnan", "tensor", "zeros"),  # sums kept as tensors
     *("super", "__init__", "save_hyperparameters"),
 }
 
@@ -183,7 +184,10 @@ def _of_calls(statement: ast.stmt, function: Function, own: set[str]) -> tuple[J
         return IDEA, VALIDATION_STEP if _evaluates(function) else TRAINING_STEP
     if _unpacks_batch(statement):
         return DATA, AUTOMATIC
-    return BOOK, AVERAGE if isinstance(statement, ast.Assign) else NOWHERE
+    if isinstance(statement, ast.Assign):
+        # A history that values are appended to, or a number that they are added to.
+        return BOOK, SELF_LOG if isinstance(statement.value, ast.List | ast.Dict) else AVERAGE
+    return BOOK, NOWHERE
 
 
 def _calls(statement: ast.stmt) -> list[ast.Call]:

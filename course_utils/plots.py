@@ -168,7 +168,7 @@ def codes_3d(codes: Tensor, labels: Tensor, views: Sequence[int] = (-60, 30)) ->
     with plt.rc_context(STYLE):
         # Constrained layout cuts off the labels of axes in space.
         figure = plt.figure(figsize=(5 * len(views), 4.6), layout="none")
-        figure.subplots_adjust(left=0, right=0.95, bottom=0.05, top=1, wspace=0.1)
+        figure.subplots_adjust(left=0, right=0.95, bottom=0.05, top=1, wspace=0.3)
         for place, angle in enumerate(views, 1):
             axis = figure.add_subplot(1, len(views), place, projection="3d")
             for digit in np.unique(digits):

@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import sysconfig
 import warnings
 from dataclasses import dataclass
 
@@ -58,9 +59,10 @@ def start(seed: int = 42, threads: int | None = 1) -> Session:
     """
     accelerator = _accelerator()
     if accelerator != "cpu":
-        _be_deterministic()
+        _be_deterministic(accelerator)
     if threads is not None:
         torch.set_num_threads(threads)
+    _find_scripts()
     quieten()
     L.seed_everything(seed, workers=True, verbose=False)
     session = Session(
@@ -79,6 +81,17 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     # Lightning's own use of a torch function that newer torch versions rename.
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
+
+
+def _find_scripts() -> None:
+    """Let magics such as `%tensorboard` find the programs installed beside this Python.
+
+    A kernel that was started without activating its environment has them on no path.
+    """
+    scripts = sysconfig.get_path("scripts")
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    if scripts not in folders:
+        os.environ["PATH"] = os.pathsep.join([scripts, *folders])
 
 
 def _accelerator() -> str:
@@ -101,8 +114,11 @@ def _device(accelerator: str) -> torch.device:
     return torch.device(accelerator, 0) if accelerator == "cuda" else torch.device(accelerator)
 
 
-def _be_deterministic() -> None:
-    """Make a GPU give the same bits each time; cuBLAS reads the variable when it starts."""
+def _be_deterministic(accelerator: str) -> None:
+    """Make a GPU give the same bits each time; cuBLAS reads the variable when it starts.
+
+    On an Apple GPU some layers of the course (max pooling) have no such form: torch only warns.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=accelerator == "mps")
     torch.backends.cudnn.benchmark = False

@@ -8,7 +8,7 @@
 # At the end of this lesson you will
 # - have trained an autoencoder by hand and in Lightning, and proved both equal;
 # - know what `forward` is for and what `training_step` is for, and have seen what happens when they are mixed up;
-# - know what each flag of `self.log` does, and have read the logs back from CSV and TensorBoard files;
+# - know what four flags of `self.log` do, and have read the logs back from CSV and TensorBoard files;
 # - have seen inside: codes in space, walks between digits, pictures decoded from nothing but three numbers;
 # - know what is in a checkpoint, three ways to use a trained model, and why files from strangers are dangerous.
 #
@@ -53,11 +53,12 @@ shown = datamodule.test.images[:8]
 plots.digit_grid(shown)
 
 # %% [markdown]
-# The pixels are normalised: mean 0, standard deviation 1 over all training digits. So a model that
-# answers 0 for every pixel has a mean squared error (MSE) of about 1. Keep that number in mind: it
-# is the error of knowing nothing.
+# The pixels are normalised, as (pixel - MEAN) / STD, to mean 0 and standard deviation 1 over all training
+# digits. So a model that answers 0 for every pixel has a mean squared error (MSE) of about 1. Keep that
+# number in mind: it is the error of knowing nothing.
 
 # %%
+print(f"MEAN {MEAN}, STD {STD}")
 print(f"MSE of answering 0 everywhere: {(datamodule.test.images**2).mean():.3f}")
 
 # %% [markdown]
@@ -177,9 +178,8 @@ with trace(model) as raw:
     history, pictures = fit(model, optimizer, *loaders, EPOCHS, shown, device)
 
 # %% [markdown]
-# Look at how the pictures come into being, from top to bottom. First all digits look alike: a
-# blurred mean. Then the easy ones part from it; 4 and 9 take longest. Fine strokes never come
-# back: three numbers are not enough for them.
+# Look at how the pictures come into being, from top to bottom. Which digits are there first? Which stay
+# another digit to the end? Fine strokes never come back: three numbers are not enough for them.
 
 # %%
 epochs_shown = (1, 2, 5, EPOCHS)
@@ -225,7 +225,7 @@ class LitAutoEncoder(L.LightningModule):
         self.model = Autoencoder(code_size)
 
     def forward(self, x):  # for users: pictures that can be shown or saved
-        pixels = self.model(x) * STD + MEAN
+        pixels = self.model(x) * STD + MEAN  # undo the normalisation
         return (255 * pixels.clamp(0, 1)).round() / 255
 
     def training_step(self, batch, batch_idx):  # was: the body of train_epoch's loop
@@ -269,28 +269,29 @@ hardware = dict(accelerator=session.accelerator, devices=1)
 quiet = dict(logger=False, enable_checkpointing=False, enable_model_summary=False)
 
 # %%
-after_200_steps = {}
+after_200_steps, traces = {}, {}
 for system in (LitAutoEncoder, MixedUp):
     L.seed_everything(42, verbose=False)
     lit = system()
     untrained = lit(shown)
     trainer = L.Trainer(**hardware, **quiet, max_steps=200, enable_progress_bar=False)
-    with trace(lit.model) as mixed:
+    name = system.__name__
+    with trace(lit.model) as traces[name]:
         trainer.fit(lit, MNISTDataModule())
-    after_200_steps[system.__name__] = lit.cpu()(shown).detach()
-    changed = (after_200_steps[system.__name__] != untrained).float().mean()
-    print(f"{system.__name__:14} {changed:4.0%} of the pixels have changed")
+    after_200_steps[name] = lit.cpu()(shown).detach()
+    changed = (after_200_steps[name] != untrained).float().mean()
+    print(f"{name:14} {changed:4.0%} of the pixels have changed")
 
 # %%
 plots.image_rows(after_200_steps)
 
 # %% [markdown]
-# The mixed-up system has learned nothing at all: the gradient of rounding is zero everywhere, and so
+# The mixed-up system still gives what it gave untrained. The gradient of rounding is zero everywhere, and so
 # every gradient behind it is zero too. The port doctor compares it with our loop, and sees it at the
 # first step:
 
 # %%
-print(compare(raw, mixed, names=("raw loop", "mixed-up port")))
+print(compare(raw, traces["MixedUp"], names=("raw loop", "mixed-up port")))
 
 # %% [markdown]
 # The rule: `forward` may do for users whatever they need; `training_step` uses the model. They may
@@ -299,10 +300,10 @@ print(compare(raw, mixed, names=("raw loop", "mixed-up port")))
 # %% [markdown]
 # ## 6. Logging
 #
-# ### What each flag of `self.log` does
+# ### What the flags of `self.log` do
 #
 # One number, the training loss, logged four times under four names, each time with other flags. Two
-# epochs of four batches; the `CSVLogger` writes a row every second step.
+# epochs of four batches; with `log_every_n_steps=2` the `CSVLogger` is asked at every second step.
 
 # %%
 from lightning.pytorch.loggers import CSVLogger
@@ -337,8 +338,8 @@ L.seed_everything(42, verbose=False)
 trainer.fit(FourFlags(), MNISTDataModule())
 
 # %% [markdown]
-# Above, the progress table: it shows what asked for `prog_bar=True`. (A progress bar knows nothing
-# of epochs and steps: `only_bar`, logged by step, stands there with the value of the last batch.)
+# Above, the progress table: it shows what asked for `prog_bar=True`. `both` is the mean over the epoch;
+# `only_bar` was logged by step only, and so it is the loss of the epoch's last batch.
 #
 # Below, the table that the logger wrote, read back with Python's `csv`:
 
@@ -365,7 +366,8 @@ show(rows, ["epoch", "step", "by_step", "by_epoch", "both_step", "both_epoch"])
 # %% [markdown]
 # Read it column by column. `by_step` has the loss of single batches, every second step. `by_epoch`
 # has one number an epoch, the mean over it. `both` became two columns, `both_step` and `both_epoch`.
-# And `only_bar` is missing: `logger=False`. A cell stays empty where nothing was logged.
+# And `only_bar` is missing: `logger=False`. A cell stays empty where nothing was logged. (Lightning counts
+# epochs and steps from 0: `step` 1 is the second. The mean of an epoch gets a row of its own.)
 #
 # | flag | what it does | default in `training_step` | in `validation_step`, `test_step` |
 # |---|---|---|---|
@@ -396,14 +398,18 @@ class WithPictures(LitAutoEncoder):
 
 # %% [markdown]
 # Several loggers work side by side: the first in the list is `self.logger`. `ModelCheckpoint` saves
-# the model; we open its file in section 11.
+# the model; we open its file in section 12.
 
 # %%
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 def make_loggers(folder):
-    tensorboard = TensorBoardLogger(folder, name="tensorboard", default_hp_metric=False)
+    tensorboard = TensorBoardLogger(
+        folder,
+        name="tensorboard",
+        default_hp_metric=False,  # else there is an empty curve, hp_metric
+    )
     return [tensorboard, CSVLogger(folder, name="csv")]
 
 
@@ -443,7 +449,7 @@ plots.curves({"training": logged["train_loss"], "validation": logged["val_loss"]
 # %% [markdown]
 # TensorBoard's files are not text, but TensorBoard has a reader. Are the pictures in there? There
 # should be one image for each epoch, under the name that we gave. (By default the reader keeps only
-# four images of each name; 0 means all.)
+# four images of each name; 0 means all. The curve `epoch` is Lightning's own addition.)
 
 # %%
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -464,9 +470,9 @@ import matplotlib.pyplot as plt
 
 last = events.Images("reconstructions")[-1]
 stored = torch.tensor(plt.imread(io.BytesIO(last.encoded_image_string)))
-lit = lit.to("cpu").eval()
+lit = lit.to(device).eval()
 with torch.no_grad():
-    now = lit(shown)
+    now = lit(shown.to(device)).cpu()
 read_back = stored[..., 0].reshape(28, 8, 28).permute(1, 0, 2)  # eight digits side by side
 print("largest difference:", (read_back - now[:, 0]).abs().max().item())
 plots.image_rows({"lit(shown)": now, "read back": read_back})
@@ -481,7 +487,9 @@ plots.image_rows({"lit(shown)": now, "read back": read_back})
 # %tensorboard --logdir runs
 # ```
 #
-# In a terminal, `tensorboard --logdir runs` prints an address for your browser.
+# From a terminal, `python -m tensorboard.main --logdir runs` prints an address for your browser (with the
+# Python that the course is installed in, and in the folder of this notebook). Each run of this
+# notebook adds a folder `version_…` to `runs`; delete `runs` whenever you like.
 
 # %% [markdown]
 # ## 7. The proof
@@ -510,16 +518,17 @@ by_trainer = trainer.test(lit, datamodule=MNISTDataModule(), verbose=False)[0]["
 print(f"test MSE per pixel: {raw_mse:.4f}")
 print(f"ported model:       {port_mse:.4f}, equal: {raw_mse == port_mse}")
 print(f"trainer.test:       {by_trainer:.4f}")
+model, lit = model.cpu().eval(), lit.cpu().eval()
 
 # %% [markdown]
 # ## 8. What you gained, and what it cost
 #
 # Left our loop, right the port. The pictures moved into a hook, the history into loggers. The port
-# has more lines, and does more with them: it tests, predicts, writes two logs that outlive the
-# notebook, and keeps the best epoch in a file.
+# has more lines, and does more with them: it tests, predicts, gives pictures to its users, writes two logs
+# that outlive the notebook, and keeps the best epoch in a file.
 
 # %%
-side_by_side(loop, [LitAutoEncoder, WithPictures, fit_with_lightning])
+side_by_side(loop, [LitAutoEncoder, WithPictures, make_loggers, fit_with_lightning])
 
 # %% [markdown]
 # The cost, measured as in lesson 1: the same steps in turn. What do the loggers add?
@@ -554,8 +563,8 @@ cost(
 
 # %% [markdown]
 # The step of this model is about as short as the MLP's in lesson 1, so the Trainer's price shows
-# again. The loggers are cheap next to it: they are asked only every 50 steps, and at the end of an
-# epoch.
+# again. The loggers add little, if anything: all that we log is by epoch, and so they are asked once an
+# epoch. Values logged by step would reach them every `log_every_n_steps` (50, unless you say otherwise).
 
 # %% [markdown]
 # ## 9. Is it any good?
@@ -563,15 +572,21 @@ cost(
 # A number alone says little. The classical way to squeeze pictures into three numbers is principal
 # component analysis (**PCA**): the three directions in which the training digits vary most. It is the
 # best that any *linear* encoder and decoder can do on the training digits.
+#
+# `random_split` gave us a `Subset`: the whole `dataset`, and the `indices` of its part. `eigh` sorts the
+# directions by how much the digits vary in them, the least first. Multiplying by `directions` encodes,
+# multiplying by their transpose decodes.
 
 # %%
-train_images = datamodule.train.dataset.images[datamodule.train.indices].flatten(1)
+digits, chosen = datamodule.train.dataset, datamodule.train.indices
+train_images = digits.images[chosen].flatten(1)
 test_images = datamodule.test.images.flatten(1)
 
 mean = train_images.mean(0)
 covariance = (train_images - mean).T @ (train_images - mean) / len(train_images)
-directions = torch.linalg.eigh(covariance).eigenvectors[:, -3:]  # the three largest come last
-pca = mean + (test_images - mean) @ directions @ directions.T
+directions = torch.linalg.eigh(covariance).eigenvectors[:, -3:]
+pca_codes = (test_images - mean) @ directions
+pca = mean + pca_codes @ directions.T
 
 # %%
 errors = {
@@ -588,7 +603,6 @@ plots.bars(errors, x="test MSE per pixel", form="{:.3f}")
 # smears. The ReLUs between the autoencoder's layers let it bend.
 
 # %%
-model = model.to("cpu").eval()
 with torch.no_grad():
     rows = {
         "original": shown,
@@ -600,8 +614,8 @@ plots.image_rows(rows)
 # %% [markdown]
 # ## 10. Looking inside
 #
-# From here on the decoder is asked for pictures again and again. This small function does it, with
-# grey levels from 0 to 1 as in `forward`.
+# From here on the decoder is asked for pictures again and again. This small function does it, with grey
+# levels from 0 to 1 (and, unlike `forward`, without rounding).
 
 
 # %%
@@ -614,8 +628,9 @@ def decode(codes):
 # ### The codes in space
 #
 # Three numbers are a point in space. Here are 700 test digits, each drawn as its digit at the place
-# of its code, seen from two sides. Nobody told the model what a label is. Still, equal digits lie
-# together: in order to draw them from three numbers, it had to tell them apart.
+# of its code, seen from two sides. Nobody told the model what a label is. Still, equal digits tend to lie
+# together: it helps to keep digits apart when one has to draw them from three numbers. Which ones stand off
+# clearly, and which ones mix?
 
 # %%
 with torch.no_grad():
@@ -626,24 +641,31 @@ plots.codes_3d(codes[:700], labels[:700])
 # %% [markdown]
 # ### A walk between two digits
 #
-# Take the codes of a 3 and of a 0, walk from one to the other in a straight line, and decode what
-# lies on the way. Compare with mixing the two pictures themselves: there, both show through as
-# ghosts.
+# Take a 3 and a 0, those that the model draws best, and walk from one code to the other in a straight line.
+# Decode what lies on the way. Compare with mixing the two pictures themselves: there, both show
+# through as ghosts.
 
 # %%
-start_digit, end_digit = (labels == 3).nonzero()[0].item(), (labels == 0).nonzero()[0].item()
+with torch.no_grad():
+    error = ((model(datamodule.test.images) - datamodule.test.images) ** 2).mean((1, 2, 3))
+
+
+def best_drawn(digit):
+    return torch.where(labels == digit, error, torch.inf).argmin()
+
+
+start, end = best_drawn(3), best_drawn(0)
 share = torch.linspace(0, 1, 10).reshape(-1, 1)
-walk = (1 - share) * codes[start_digit] + share * codes[end_digit]
-ends = datamodule.test.images[[start_digit, end_digit]]
-mixed_pixels = torch.lerp(ends[:1], ends[1:], share.reshape(-1, 1, 1, 1))
-plots.image_rows({"codes mixed": decode(walk), "pixels mixed": mixed_pixels})
+walk = (1 - share) * codes[start] + share * codes[end]
+pixels = datamodule.test.images * STD + MEAN
+mixed = torch.lerp(pixels[start], pixels[end], share.reshape(-1, 1, 1, 1))
+plots.image_rows({"codes mixed": decode(walk), "pixels mixed": mixed})
 
 # %% [markdown]
 # ### A slice through the space
 #
-# Hold the third number at its median, move the first two over the range where the codes lie, and
-# decode each point. No picture of the data set was used for this: all of it comes out of the
-# decoder.
+# Hold the third number at its median, move the first two over the range where nine of ten codes lie, and
+# decode each point. No picture of the data set was used for this: all of it comes out of the decoder.
 
 # %%
 low, high = codes.quantile(0.05, dim=0), codes.quantile(0.95, dim=0)
@@ -690,25 +712,40 @@ code_sliders(decode, low, high, start=middle)
 # digits whose codes lie nearest.
 
 # %%
-encoder, decoder = lit.model.encoder, lit.model.decoder
-asked = datamodule.test.images[:500]
-library = datamodule.train.dataset.images[datamodule.train.indices]
-library_labels = datamodule.train.dataset.labels[datamodule.train.indices]
+encoder = lit.model.encoder
+asked, library = datamodule.test.images[:500], digits.images[chosen]
 with torch.no_grad():
-    nearest = torch.cdist(encoder(asked), encoder(library)).topk(5, largest=False).indices
-neighbours = [torch.cat([asked[i : i + 1], library[nearest[i]]]) for i in range(5)]
-names = {f"test digit {i}": row for i, row in enumerate(neighbours)}
-plots.image_rows(names, titles=["asked", *(f"nearest {n}" for n in range(1, 6))])
-
-# %%
-same = (library_labels[nearest] == labels[:500, None]).float().mean()
-print(f"{same:.0%} of the neighbours of {len(asked)} test digits are the same digit")
-print("(10% would be chance)")
+    library_codes = encoder(library)
+    nearest = torch.cdist(encoder(asked), library_codes).topk(5, largest=False).indices
+rows = {f"test digit {i}": torch.cat([asked[i : i + 1], library[nearest[i]]]) for i in range(5)}
+plots.image_rows(rows, titles=["asked", *(f"nearest {n}" for n in range(1, 6))])
 
 # %% [markdown]
-# That is what the embedding has learned: which digits look alike. It has never seen a label.
+# How often is the neighbour the same digit? A yardstick is needed: the same search by PCA's three numbers,
+# and by all 784 pixels.
+
+
+# %%
+def same_digit(asked, library):
+    nearest = torch.cdist(asked, library).topk(5, largest=False).indices
+    return (digits.labels[chosen][nearest] == labels[: len(asked), None]).float().mean()
+
+
+spaces = {
+    "autoencoder, 3 numbers": (codes[:500], library_codes),
+    "PCA, 3 numbers": (pca_codes[:500], (train_images - mean) @ directions),
+    "784 pixels": (test_images[:500], train_images),
+}
+for name, (some, many) in spaces.items():
+    print(f"{name:24}{same_digit(some, many):.0%} of the neighbours are the same digit")
+
+# %% [markdown]
+# All pixels tell digits apart better. But of those who have only three numbers, the autoencoder keeps
+# more of what makes digits alike, and it has never seen a label.
 #
-# The decoder alone is the opposite: an image generator. Give it any three numbers.
+# The decoder alone is the opposite: an image generator. Give it three numbers from the range of the
+# codes. Some of the pictures are digits, some are not: random points also fall where no digit has its
+# code, and nothing in the loss says what to draw there.
 
 # %%
 generator = torch.Generator().manual_seed(7)
@@ -732,22 +769,23 @@ print("whole grey levels:", torch.allclose(levels, levels.round(), atol=1e-4))
 # ### Exported
 #
 # The third way leaves Python classes behind: `torch.export` writes down what the decoder computes, as
-# a graph. Such a program can be saved and run where your code is not. Lesson 7 does that in
-# full; here is the first taste.
+# a graph, which can be saved and run where your code is not. A later lesson does that in full; here is
+# a first taste. It is shown two codes, and told that their number may change.
 
 # %%
 # NBVAL_CHECK_OUTPUT
-decoder = decoder.cpu().eval()
-program = torch.export.export(decoder, (torch.zeros(10, 3),))
+decoder = lit.model.decoder
+any_number = ({0: torch.export.Dim("batch")},)
+program = torch.export.export(decoder, (torch.zeros(2, 3),), dynamic_shapes=any_number)
 with torch.no_grad():
     equal = torch.allclose(program.module()(invented), decoder(invented), atol=1e-6)
-print("exported program and decoder agree:", equal)
+print(f"exported program and decoder agree on {len(invented)} codes:", equal)
 
 # %% [markdown]
 # ## 12. What is in a checkpoint?
 #
-# `ModelCheckpoint` kept the epoch with the lowest validation loss, in one file. (Lightning counts epochs
-# from 0: `epoch=9` is the tenth.) The file holds a dictionary; let us look into it.
+# `ModelCheckpoint` kept the epoch with the lowest validation loss, in one file (`lit`, which we have used so
+# far, has the weights of the *last* epoch). The file holds a dictionary; let us look into it.
 
 # %%
 path = trainer.checkpoint_callback.best_model_path
@@ -756,11 +794,14 @@ checkpoint = torch.load(path, weights_only=True)
 for key, value in checkpoint.items():
     print(f"{key:32}{type(value).__name__:14}", end="")
     print(value if isinstance(value, (int, str)) else f"{len(value)} entries")
+print(f"best epoch: {checkpoint['epoch'] + 1}, as Lightning counts from 0")
 
 # %% [markdown]
-# All that is needed to go on where training stopped: weights, the optimizer's averages
-# (`optimizer_states`), epoch and step, the callbacks' own memory. And `hyper_parameters`, put there
-# by `save_hyperparameters`: with them the module can be built again without being told how.
+# What the Trainer needs to go on, by `trainer.fit(lit, datamodule, ckpt_path=path)`: weights, the
+# optimizer's averages (`optimizer_states`), epoch and step, the callbacks' own memory. Not in there is the
+# state of the random generators, so the order of the digits would begin anew. And there are
+# `hyper_parameters`, put there by `save_hyperparameters`: with them the module can be built again without
+# being told how.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -776,11 +817,13 @@ for name, tensor in checkpoint["state_dict"].items():
 # without Lightning; the names lose the `model.` that the system put in front.
 
 # %%
-by_lightning = LitAutoEncoder.load_from_checkpoint(path, map_location="cpu").eval()
+by_lightning = LitAutoEncoder.load_from_checkpoint(
+    path, map_location="cpu", weights_only=True
+).eval()
 
 by_torch = Autoencoder(checkpoint["hyper_parameters"]["code_size"]).eval()
 state = {name.removeprefix("model."): t.cpu() for name, t in checkpoint["state_dict"].items()}
-by_torch.load_state_dict(state)
+_ = by_torch.load_state_dict(state)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -818,8 +861,12 @@ except Exception as error:
     print(f"refused: {type(error).__name__}")
 
 # %% [markdown]
+# `load_from_checkpoint` takes the same argument. Say it there too: for files at web addresses, Lightning
+# does not make it the default.
+#
 # This is also why hyperparameters should be numbers, strings and tuples. If you pass whole networks to a
-# module, say `save_hyperparameters(ignore=["encoder"])`, or its checkpoint will be refused as well.
+# module, write `save_hyperparameters(ignore=["encoder"])`, or its checkpoint will be refused as well; and
+# give the network again when you load it: `load_from_checkpoint(path, encoder=…)`.
 
 # %% [markdown]
 # ## Recap
@@ -843,15 +890,18 @@ except Exception as error:
 #   `train_loss_step` and `train_loss_epoch`.
 # - **A ReLU at the end of the encoder or the decoder**: codes, and normalised pixels, must be
 #   free to be negative.
-# - **Networks as hyperparameters**: the checkpoint then holds code, and `weights_only=True` refuses it.
+# - **Networks as hyperparameters**: the checkpoint then names your classes, and `weights_only=True`
+#   refuses it.
 #
 # ## Exercises
 #
-# 1. **A wider bottleneck.** Train `LitAutoEncoder(code_size=16)` for 5 epochs. How far does the test
-#    MSE fall, and how does PCA with 16 components do? Which of the two gains more from the width?
-# 2. **Log the gradient.** Override `on_before_optimizer_step` in a subclass so that the norm of all
-#    gradients is logged at each step. Read it back from the CSV file and plot it. Then prove with
-#    `trace` and `compare` that logging it has changed nothing.
+# 1. **A wider bottleneck.** Train `LitAutoEncoder(code_size=16)` for 10 epochs, seeded as before. How far
+#    does the test MSE fall, and how does PCA with 16 components do? Which of the two gains more from the
+#    width?
+# 2. **Log the gradient.** Override `on_before_optimizer_step(self, optimizer)` in a subclass so that the norm
+#    of all gradients together is logged at each step (each is in some parameter's `.grad`; the Trainer needs
+#    `log_every_n_steps=1`). Train for one epoch, read it back from the CSV file and plot it. Then trace it
+#    beside a plain `LitAutoEncoder`, and prove that logging has changed nothing.
 # 3. **A denoiser.** Add noise to the pictures, `x + 0.5 * torch.randn_like(x)`, and train the
 #    network to give back the clean `x`, in the raw loop and in a subclass. Both have to draw the
 #    same noise to be identical: what has to be seeded, and what must not draw in between?
