@@ -852,8 +852,8 @@ print("equal best weights:     ", same_weights(best_weights, checkpoint))
 # %% [markdown]
 # ### Where both stop
 #
-# Ten epochs were not enough for early stopping to act. So let us force it: a thousand training digits
-# and a large learning rate, up to 40 epochs. Such a network soon learns its digits by heart.
+# Ten epochs were not enough for early stopping to act. So let us force it: a thousand training digits, 300
+# to validate, and a large learning rate, up to 40 epochs. Such a network soon learns its digits by heart.
 
 # %%
 from torch.utils.data import Subset
@@ -863,6 +863,7 @@ class FewDigits(MNISTDataModule):
     def setup(self, stage=None):
         super().setup(stage)
         self.train = Subset(self.train, range(1000))
+        self.val = Subset(self.val, range(300))
 
 
 model, optimizer, *loaders = start_raw(5e-3, FewDigits(pad=2))
