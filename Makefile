@@ -40,7 +40,7 @@ benchmark: $(READY)  ## Measure loader, progress bar, trace and Trainer, as rati
 	$(BIN)/python -m tools.benchmark
 
 clean:  ## Remove the virtual environment and what tools left behind
-	rm -rf .venv build dist .pytest_cache .ruff_cache
+	rm -rf .venv build dist .pytest_cache .ruff_cache notebooks/runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
