@@ -17,6 +17,7 @@ __all__ = [
     "Batch",
     "DigitImages",
     "MNISTDataModule",
+    "ResumableMNIST",
     "ShuffleSampler",
     "find_mnist",
     "keep_batch",
@@ -164,3 +165,24 @@ class MNISTDataModule(L.LightningDataModule):
 
     def predict_dataloader(self):
         return self.loader(self.test)
+
+
+class ResumableMNIST(MNISTDataModule):
+    """MNIST whose order of training digits goes into checkpoints, and comes back from them.
+
+    A run that resumes from a checkpoint of its last whole epoch then sees the batches that it
+    would have seen without the interruption.
+    """
+
+    def __init__(self, batch_size: int = 64, seed: int = 42, pad: int = 0):
+        super().__init__(batch_size, seed, pad)
+        self.order = seeded(seed)
+
+    def train_dataloader(self):
+        return self.loader(self.train, ShuffleSampler(self.train, self.order))
+
+    def state_dict(self):
+        return {"order": self.order.get_state()}
+
+    def load_state_dict(self, state_dict):
+        self.order.set_state(state_dict["order"])

@@ -13,6 +13,16 @@ import torch
 from course_utils.mnist import Digits, find_mnist
 from course_utils.switches import SwitchError, switch
 
+# Loggers of Lightning that say what a lesson says itself, or does not need.
+CHATTY = (
+    "fabric.utilities.rank_zero",
+    "fabric.utilities.seed",
+    "pytorch.trainer.connectors.checkpoint_connector",
+    "pytorch.tuner.lr_finder",
+    "pytorch.utilities.rank_zero",
+    "pytorch.utilities.seed",
+)
+
 
 @dataclass(frozen=True)
 class Session:
@@ -74,9 +84,8 @@ def start(seed: int = 42, threads: int | None = 1) -> Session:
 
 def quieten() -> None:
     """Silence Lightning's tips and its lines about hardware; warnings that matter stay."""
-    for name in ("pytorch", "fabric"):
-        logging.getLogger(f"lightning.{name}.utilities.rank_zero").setLevel(logging.WARNING)
-        logging.getLogger(f"lightning.{name}.utilities.seed").setLevel(logging.WARNING)
+    for name in CHATTY:
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     # The digits are in memory and come as whole batches: workers would only slow them down.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     # Lightning's own use of a torch function that newer torch versions rename.

@@ -1,0 +1,965 @@
+# %% [markdown]
+# # 4. One flag at a time
+#
+# {{badge}}
+#
+# > What the refactor pays back: each flag of the Trainer beside the raw lines that it replaces, and a proof that both do the same.
+#
+# At the end of this lesson you will
+# - have replaced raw lines by flags, for accumulation, clipping, schedules and precision, and proved each time that nothing else changed;
+# - have killed a run, resumed it, and ended at the same weights, bit for bit; and know what one must not forget when doing that by hand;
+# - know the flags that find mistakes early, and what each of them shows;
+# - have overridden hooks, trained two networks by manual optimization, and met Fabric, the rung in between.
+#
+# **Time**: about 1 minute of computing on a laptop, with full MNIST or with the sample.
+#
+# **Builds on**: lessons [1](01_mlp.ipynb), [2](02_autoencoder.ipynb) and [3](03_lenet.ipynb).
+
+# %% tags=["setup"]
+# {{setup}}
+
+# %%
+import inspect
+from difflib import ndiff
+from itertools import islice
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils import plots
+from course_utils.data import MNISTDataModule, ShuffleSampler, seeded
+from course_utils.models import MLP, LitMLP
+from course_utils.parity import compare, trace
+from course_utils.session import start
+
+session = start(42)
+device = session.device
+
+# %% [markdown]
+# ## 1. The loop to start from
+#
+# The digits and the MLP of lesson 1. Short runs are enough to prove a flag: two epochs of 40 batches each.
+
+# %%
+datamodule = MNISTDataModule()
+datamodule.setup()
+plots.digit_grid(datamodule.test.images[:10], titles=datamodule.test.labels[:10].tolist())
+
+# %%
+EPOCHS, BATCHES = 2, 40
+
+
+def base(model, loader):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(EPOCHS):
+        for x, y in islice(loader, BATCHES):
+            loss = F.cross_entropy(model(x.to(device)), y.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+# %% [markdown]
+# Each flag below is tried in the same way. A raw loop and a Trainer with the flag start alike; both are
+# traced; the port doctor compares them.
+
+# %%
+hardware = dict(accelerator=session.accelerator, devices=1)
+quiet = dict(logger=False, enable_checkpointing=False, enable_model_summary=False)
+quiet |= dict(enable_progress_bar=False)
+short = dict(max_epochs=EPOCHS, limit_train_batches=BATCHES, limit_val_batches=0)
+
+
+def run_raw(loop):
+    L.seed_everything(42, verbose=False)
+    model = MLP().to(device)
+    datamodule = MNISTDataModule()
+    datamodule.setup()
+    with trace(model) as record:
+        loop(model, datamodule.train_dataloader())
+    return record
+
+
+def run_port(system=LitMLP, **flags):
+    L.seed_everything(42, verbose=False)
+    lit = system()
+    trainer = L.Trainer(**hardware, **(quiet | short | flags))
+    with trace(lit.model) as record:
+        trainer.fit(lit, datamodule=MNISTDataModule())
+    return record
+
+
+# %% [markdown]
+# How many lines does the raw loop need for it? Counted, not guessed: the lines that are not in `base`.
+# `prove` keeps what it found for the table at the end.
+
+# %%
+table, reports = [], {}
+
+
+def new_lines(loop, before=base):
+    texts = [inspect.getsource(f).splitlines()[1:] for f in (before, loop)]
+    return sum(line.startswith("+ ") and line[2:].strip() != "" for line in ndiff(*texts))
+
+
+def prove(what, loop, system=LitMLP, **flags):
+    reports[what] = compare(run_raw(loop), run_port(system, **flags))
+    table.append((what, new_lines(loop), reports[what].verdict))
+    print(f"{what}: {table[-1][1]} raw lines, {reports[what].verdict}")
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+prove("no flag at all", base)
+
+# %% [markdown]
+# ## 2. Flags that change the step
+#
+# ### Accumulating gradients
+#
+# A batch of 256 does not fit into memory? Add up the gradients of four batches of 64, and step once. By
+# hand: divide the loss, count, and clear the gradients only after a step.
+
+
+# %%
+def accumulate(model, loader):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(EPOCHS):
+        for index, (x, y) in enumerate(islice(loader, BATCHES), start=1):
+            loss = F.cross_entropy(model(x.to(device)), y.to(device))
+            (loss / 4).backward()
+            if index % 4 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+prove("accumulate_grad_batches=4", accumulate, accumulate_grad_batches=4)
+
+# %% [markdown]
+# Which part is easy to forget? The division. Without it the gradient is four times as large, and the
+# doctor says so:
+
+
+# %%
+def undivided(model, loader):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for index, (x, y) in enumerate(islice(loader, BATCHES), start=1):
+        F.cross_entropy(model(x.to(device)), y.to(device)).backward()
+        if index % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+class WithSGD(LitMLP):
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+accumulating = run_port(WithSGD, accumulate_grad_batches=4, max_epochs=1)
+print(compare(run_raw(undivided), accumulating))
+
+# %% [markdown]
+# ### Clipping
+#
+# One bad batch can throw the weights far away. Clipping limits the length of the gradient. By hand it is
+# one line, which has to stand between `backward` and `step`.
+
+
+# %%
+def clip(model, loader):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(EPOCHS):
+        for x, y in islice(loader, BATCHES):
+            loss = F.cross_entropy(model(x.to(device)), y.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+prove("gradient_clip_val=0.5", clip, gradient_clip_val=0.5)
+
+# %% [markdown]
+# ### A schedule, step by step
+#
+# Some schedules move after every batch, such as the one-cycle schedule of lesson 3. In Lightning the
+# schedule belongs to the optimizer, in `configure_optimizers`, with the interval beside it.
+
+
+# %%
+def cycle(model, loader):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, EPOCHS * BATCHES)
+    for _ in range(EPOCHS):
+        for x, y in islice(loader, BATCHES):
+            loss = F.cross_entropy(model(x.to(device)), y.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+
+# %%
+class Cycle(LitMLP):
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, EPOCHS * BATCHES)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+prove("schedule, interval step", cycle, Cycle)
+
+# %% [markdown]
+# ### A schedule, epoch by epoch
+#
+# Others move once an epoch. Here the rate halves after each. `"interval": "epoch"` is what you get when
+# you say nothing.
+
+
+# %%
+def halve(model, loader):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    for _ in range(EPOCHS):
+        for x, y in islice(loader, BATCHES):
+            loss = F.cross_entropy(model(x.to(device)), y.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        schedule.step()
+
+
+class Halve(LitMLP):
+    interval = "epoch"
+
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+        choices = {"scheduler": schedule, "interval": self.interval}
+        return {"optimizer": optimizer, "lr_scheduler": choices}
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+prove("schedule, interval epoch", halve, Halve)
+
+# %% [markdown]
+# The famous mistake is to take the one for the other. Nothing fails: the rate halves after every *batch*
+# and is as good as zero after thirty of them. See the doctor, and the two rates:
+
+
+# %%
+class HalveTooOften(Halve):
+    interval = "step"
+
+
+right, wrong = run_raw(halve), run_port(HalveTooOften)
+print(compare(right, wrong))
+
+# %%
+rates = {
+    name: [step.learning_rates[0] for step in record.steps]
+    for name, record in {"once an epoch": right, "once a batch": wrong}.items()
+}
+plots.lines(range(1, 1 + EPOCHS * BATCHES), rates, x="optimizer step", y="learning rate")
+
+# %% [markdown]
+# ### Half the bits
+#
+# `bfloat16` numbers take half the memory, and some hardware is much faster with them. **Mixed** precision
+# keeps the weights in 32 bits and computes the costly operations in 16. In PyTorch that is `autocast`
+# around forward pass and loss.
+
+
+# %%
+def half_the_bits(model, loader):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(EPOCHS):
+        for x, y in islice(loader, BATCHES):
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                loss = F.cross_entropy(model(x.to(device)), y.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+prove('precision="bf16-mixed"', half_the_bits, precision="bf16-mixed")
+with torch.autocast(device.type, dtype=torch.bfloat16):
+    model = MLP().to(device)
+    print("logits:", model(datamodule.test.images[:1].to(device)).dtype)
+print("weights:", next(model.parameters()).dtype)
+
+# %% [markdown]
+# ## 3. Keep, stop, resume
+#
+# ### What to keep
+#
+# `ModelCheckpoint` keeps the best file, or the best few (`save_top_k`), and the last one if you ask for it.
+# The file names can hold what was logged. `EarlyStopping` you know from lesson 3.
+
+# %%
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+keep = ModelCheckpoint(
+    monitor="val_loss", save_top_k=2, save_last=True, filename="{epoch}-{val_loss:.3f}"
+)
+trainer = L.Trainer(
+    **hardware,
+    max_epochs=5,
+    limit_train_batches=BATCHES,
+    logger=CSVLogger("runs", name="keep"),
+    callbacks=[keep, EarlyStopping("val_loss", patience=2)],
+    log_every_n_steps=10,
+    enable_model_summary=False,
+    enable_progress_bar=False,
+)
+trainer.fit(LitMLP(), datamodule=MNISTDataModule())
+
+# %%
+for file in sorted(Path(keep.dirpath).iterdir()):
+    print(file.name)
+print("best:", Path(keep.best_model_path).name)
+
+# %% [markdown]
+# ### A power cut, by hand
+#
+# A run is killed after its second epoch, and goes on from a file. It should end where it would have
+# ended without the power cut, bit for bit. To make that hard, the network has dropout, which draws random
+# numbers at every step, and the learning rate falls to a half, a third, a quarter after each epoch.
+
+
+# %%
+def falling(optimizer):
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 / (1 + epoch))
+
+
+class Dropping(LitMLP):
+    def __init__(self, lr: float = 1e-3):
+        super().__init__(lr=lr)
+        self.model.layers.insert(3, nn.Dropout(0.2))
+
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        return [optimizer], [falling(optimizer)]
+
+
+# %% [markdown]
+# The order of the digits comes from a generator. Ours is hidden in a loader, so we take it out, where it can
+# be saved. `state_dict` and `load_state_dict` are the names under which Lightning asks data modules (and
+# callbacks) for what should go into a checkpoint.
+
+
+# %%
+class ResumableMNIST(MNISTDataModule):
+    def __init__(self, batch_size: int = 64, seed: int = 42, pad: int = 0):
+        super().__init__(batch_size, seed, pad)
+        self.order = seeded(seed)
+
+    def train_dataloader(self):
+        return self.loader(self.train, ShuffleSampler(self.train, self.order))
+
+    def state_dict(self):
+        return {"order": self.order.get_state()}
+
+    def load_state_dict(self, state_dict):
+        self.order.set_state(state_dict["order"])
+
+
+# %% [markdown]
+# Five things make up the state of a run: weights, optimizer (Adam's averages), schedule, the order of the
+# data, and the random numbers that dropout draws.
+
+# %%
+chance = torch if device.type == "cpu" else torch.get_device_module(device)
+
+
+class RandomState:
+    def state_dict(self):
+        return {"state": chance.get_rng_state()}
+
+    def load_state_dict(self, state_dict):
+        chance.set_rng_state(state_dict["state"].cpu())
+
+
+def new_run():
+    L.seed_everything(42, verbose=False)
+    model = Dropping().model.to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    data = ResumableMNIST()
+    data.setup()
+    parts = dict(model=model, optimizer=optimizer, schedule=falling(optimizer), data=data)
+    return parts | dict(random=RandomState())
+
+
+# %%
+def train(parts, epochs):
+    loader = parts["data"].train_dataloader()
+    model, optimizer = parts["model"].train(), parts["optimizer"]
+    for _ in range(epochs):
+        for x, y in islice(loader, BATCHES):
+            loss = F.cross_entropy(model(x.to(device)), y.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        parts["schedule"].step()
+
+
+uninterrupted = new_run()
+train(uninterrupted, epochs=4)
+
+# %% [markdown]
+# Now two epochs, then everything into a file.
+
+# %%
+Path("runs").mkdir(exist_ok=True)
+parts = new_run()
+train(parts, epochs=2)
+torch.save({name: part.state_dict() for name, part in parts.items()}, "runs/power_cut.pt")
+
+# %% [markdown]
+# And on from the file, in a new run. To see what each part is worth, we also forget each of them once.
+
+
+# %%
+def resume(forgotten=None):
+    saved = torch.load("runs/power_cut.pt", weights_only=True)
+    parts = new_run()
+    for name, part in parts.items():
+        if name != forgotten:
+            part.load_state_dict(saved[name])
+    train(parts, epochs=2)
+    return parts["model"]
+
+
+def largest_difference(model, other):
+    pairs = zip(model.parameters(), other.parameters(), strict=True)
+    return max((a - b).abs().max().item() for a, b in pairs)
+
+
+for forgotten in (None, "model", "optimizer", "schedule", "data", "random"):
+    difference = largest_difference(resume(forgotten), uninterrupted["model"])
+    print(
+        f"forgotten: {forgotten or 'nothing':10} largest difference of a weight: {difference:.4f}"
+    )
+
+# %% [markdown]
+# With nothing forgotten the difference is zero: the same weights, as if nothing had happened. Forget one
+# part, and training goes on without an error, to other weights.
+#
+# ### The same with Lightning
+#
+# Lightning saves weights, optimizer, schedules and counters by itself. The order is saved by our data
+# module. The random numbers are left; a callback can save them.
+
+
+# %%
+class KeepRandom(L.Callback):
+    def state_dict(self):
+        return RandomState().state_dict()
+
+    def load_state_dict(self, state_dict):
+        self.saved = state_dict
+
+    def on_train_start(self, trainer, pl_module):  # after the sanity check, which may draw, too
+        if hasattr(self, "saved"):
+            RandomState().load_state_dict(self.saved)
+
+
+class PowerCut(L.Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.current_epoch == 2 and batch_idx == 10:
+            raise RuntimeError("power cut")
+
+
+# %%
+def four_epochs(*callbacks):
+    L.seed_everything(42, verbose=False)
+    options = short | quiet | dict(max_epochs=4, enable_checkpointing=True)
+    keep = ModelCheckpoint(
+        "runs/resume", save_top_k=0, save_last=True, enable_version_counter=False
+    )
+    trainer = L.Trainer(**hardware, **options, callbacks=[keep, KeepRandom(), *callbacks])
+    return trainer, Dropping()
+
+
+trainer, lit = four_epochs(PowerCut())
+try:
+    trainer.fit(lit, datamodule=ResumableMNIST())
+except RuntimeError as error:
+    print(f"{error} after {trainer.global_step} steps")
+last = trainer.checkpoint_callback.last_model_path
+print("kept:", Path(last).name)
+
+# %% [markdown]
+# The file of the second epoch is there. `ckpt_path` is all that it takes to go on. We end where the loop by
+# hand ends that was never interrupted:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+trainer, lit = four_epochs()
+trainer.fit(lit, datamodule=ResumableMNIST(), ckpt_path=last, weights_only=True)
+difference = largest_difference(lit.model.to(device), uninterrupted["model"])
+print(f"{trainer.global_step} steps, difference from the uninterrupted run: {difference}")
+
+# %% [markdown]
+# ## 4. Flags that find mistakes early
+#
+# ### Less data
+#
+# `limit_train_batches` takes a number of batches, or a share of the epoch.
+
+
+# %%
+def half_an_epoch(model, loader):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(EPOCHS):
+        for x, y in islice(loader, len(loader) // 2):
+            loss = F.cross_entropy(model(x.to(device)), y.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+prove("limit_train_batches=0.5", half_an_epoch, limit_train_batches=0.5)
+
+# %% [markdown]
+# `fast_dev_run=True` is the shortest run of all: one batch through training and validation, no files. Use it
+# first, always. `max_time` ends a run by the clock, and `val_check_interval=0.25` validates four times an
+# epoch. A small callback notes when:
+
+
+# %%
+class WhenValidated(L.Callback):
+    def __init__(self):
+        self.steps = []
+
+    def on_validation_end(self, trainer, pl_module):
+        self.steps.append(trainer.global_step)
+
+
+def steps_of(**flags):
+    when = WhenValidated()
+    options = quiet | dict(limit_train_batches=BATCHES, limit_val_batches=2, num_sanity_val_steps=0)
+    trainer = L.Trainer(**hardware, **(options | flags), callbacks=[when])
+    trainer.fit(LitMLP(), datamodule=MNISTDataModule())
+    return trainer, when.steps
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+trainer, validated = steps_of(fast_dev_run=True)
+print(f"fast_dev_run: {trainer.global_step} step, validated after {validated}")
+trainer, validated = steps_of(max_epochs=1, val_check_interval=0.25)
+print(f"val_check_interval: {trainer.global_step} steps, validated after {validated}")
+trainer, validated = steps_of(max_epochs=100_000, max_time={"seconds": 1})
+print(f"max_time: stopped early: {trainer.global_step < 100_000 * BATCHES}")
+
+# %% [markdown]
+# ### Can it learn at all?
+#
+# A network that cannot learn one batch by heart will not learn sixty thousand digits. `overfit_batches=1`
+# takes the same batch again and again. The second model has a typical mistake, a softmax before
+# `cross_entropy`, which takes one by itself:
+
+
+# %%
+class SoftmaxTwice(LitMLP):
+    def forward(self, x):
+        return super().forward(x).softmax(1)
+
+
+class InOrder(MNISTDataModule):
+    def train_dataloader(self):
+        return self.loader(self.train)  # overfitting wants no shuffling
+
+
+for system in (LitMLP, SoftmaxTwice):
+    L.seed_everything(42, verbose=False)
+    trainer = L.Trainer(**hardware, **quiet, max_epochs=60, overfit_batches=1, limit_val_batches=0)
+    trainer.fit(system(), datamodule=InOrder())
+    print(f"{system.__name__:13} loss after 60 steps: {trainer.callback_metrics['train_loss']:.3f}")
+
+# %% [markdown]
+# The first knows its batch by heart. The second cannot: its "logits" lie between 0 and 1, and so the loss never
+# falls below ln(e + 9) - 1, about 1.46.
+
+# %% [markdown]
+# ### Where does the NaN come from?
+#
+# This loss adds a distance, and the distance is zero: there the slope of the square root is infinite. The
+# loss itself is a plain number, but its gradient is NaN. Without help, the weights are NaN one step later
+# and nobody knows why. `detect_anomaly=True` stops at the operation whose gradient was NaN first:
+
+# %%
+import warnings
+
+
+class NaNLoss(LitMLP):
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        logits = self(x)
+        distance = (logits - logits.detach()).pow(2).sum().sqrt()
+        return F.cross_entropy(logits, y) + distance
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+for anomaly in (False, True):
+    trainer = L.Trainer(**hardware, **quiet, max_steps=1, detect_anomaly=anomaly)
+    nan = NaNLoss()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # a long trace back to the line; look at it in your own code
+            trainer.fit(nan, datamodule=MNISTDataModule())
+        print("no error; NaN among the weights:", nan.model.layers[1].weight.isnan().any().item())
+    except RuntimeError as error:
+        print(error)
+
+# %% [markdown]
+# ### Where does the time go?
+#
+# A profiler measures the Trainer's actions and writes a table. It is long; here are its first lines.
+
+# %%
+from lightning.pytorch.profilers import SimpleProfiler
+
+profiler = SimpleProfiler(dirpath="runs", filename="profile")
+trainer = L.Trainer(**hardware, **(quiet | short), profiler=profiler)
+trainer.fit(LitMLP(), datamodule=MNISTDataModule())
+rows = [line.split("|") for line in Path("runs/fit-profile.txt").read_text().splitlines()]
+for _, action, mean, calls, total, *_ in [row for row in rows if len(row) > 5][:10]:
+    print(f"{action.strip()[:45]:46}{mean.strip():>18}{calls.strip():>10}{total.strip():>18}")
+
+# %% [markdown]
+# (`profiler="simple"` prints it at the end.) The total is in the first row; the rest are parts of it, some
+# inside others.
+#
+# ### Which learning rate?
+#
+# The learning-rate finder trains a few steps with a rate that grows, and watches the loss. The suggestion is
+# where the loss falls most steeply, well before it rises.
+
+# %%
+import io
+from contextlib import redirect_stderr
+
+from lightning.pytorch.tuner import Tuner
+
+L.seed_everything(42, verbose=False)
+lit = LitMLP()
+trainer = L.Trainer(**hardware, **quiet, max_epochs=2)
+with redirect_stderr(io.StringIO()):  # its progress bar
+    finder = Tuner(trainer).lr_find(lit, datamodule=MNISTDataModule(), num_training=80)
+print(f"suggested: {finder.suggestion():.4f}, now in lit.hparams.lr: {lit.hparams.lr:.4f}")
+
+# %%
+plots.lines(
+    finder.results["lr"],
+    {"loss": finder.results["loss"]},
+    x="learning rate",
+    y="loss (smoothed)",
+    scale="log",
+)
+
+# %% [markdown]
+# ## 5. Hooks of your own
+#
+# What has no flag has a hook. Three examples, each beside its raw loop. First `backward`: after it, each
+# neuron's gradient is shifted to mean zero (*gradient centralisation*).
+
+
+# %%
+def centre(gradient):
+    if gradient.ndim > 1:
+        gradient -= gradient.mean(dim=1, keepdim=True)
+
+
+def centred(model, loader):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(EPOCHS):
+        for x, y in islice(loader, BATCHES):
+            loss = F.cross_entropy(model(x.to(device)), y.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            for parameter in model.parameters():
+                centre(parameter.grad)
+            optimizer.step()
+
+
+class Centred(LitMLP):
+    def backward(self, loss, *args, **kwargs):
+        loss.backward()
+        for parameter in self.parameters():
+            centre(parameter.grad)
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+prove("own backward", centred, Centred)
+
+# %% [markdown]
+# Then `optimizer_step`: the learning rate warms up over the first 20 steps. The hook gets the optimizer
+# and a *closure*, which computes loss and gradient; whoever overrides it has to call the optimizer.
+
+
+# %%
+def warm_up(model, loader):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    step = 0
+    for _ in range(EPOCHS):
+        for x, y in islice(loader, BATCHES):
+            loss = F.cross_entropy(model(x.to(device)), y.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            step += 1
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-3 * min(1, step / 20)
+            optimizer.step()
+
+
+class WarmUp(LitMLP):
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure):
+        for group in optimizer.param_groups:
+            group["lr"] = self.hparams.lr * min(1, (self.global_step + 1) / 20)
+        optimizer.step(closure=optimizer_closure)
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+prove("own optimizer_step", warm_up, WarmUp)
+
+# %% [markdown]
+# And `configure_gradient_clipping`: only the last layer is clipped. The value still comes from the flag.
+
+
+# %%
+def clip_last(model, loader):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(EPOCHS):
+        for x, y in islice(loader, BATCHES):
+            loss = F.cross_entropy(model(x.to(device)), y.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.layers[-1].parameters(), 0.1)
+            optimizer.step()
+
+
+class ClipLast(LitMLP):
+    def configure_gradient_clipping(
+        self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
+    ):
+        nn.utils.clip_grad_norm_(self.model.layers[-1].parameters(), gradient_clip_val)
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+prove("own clipping", clip_last, ClipLast, gradient_clip_val=0.1)
+
+# %% [markdown]
+# ## 6. Two networks, two optimizers
+#
+# A generator makes pictures from noise, a discriminator tells them from real ones; each has an optimizer of
+# its own. There is no one loss to return, so Lightning hands over the steering wheel: **manual
+# optimization**. First the pair, and its raw loop.
+
+
+# %%
+def make_pair():
+    generator = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 784))
+    discriminator = nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 1))
+    return nn.ModuleDict(dict(generator=generator, discriminator=discriminator))
+
+
+def make_optimizers(pair):
+    return [torch.optim.Adam(network.parameters(), lr=2e-4) for network in pair.values()]
+
+
+def judge(pair, pictures, real):
+    logits = pair["discriminator"](pictures)
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, real))
+
+
+# %%
+def raw_pair(pair, loader):
+    for_generator, for_discriminator = make_optimizers(pair)
+    for x, _ in islice(loader, BATCHES):
+        x = x.to(device).flatten(1)
+        fake = pair["generator"](torch.randn(len(x), 16, device=device))
+        for_discriminator.zero_grad()
+        (judge(pair, x, 1.0) + judge(pair, fake.detach(), 0.0)).backward()
+        for_discriminator.step()
+        for_generator.zero_grad()
+        judge(pair, fake, 1.0).backward()
+        for_generator.step()
+
+
+# %% [markdown]
+# The port is the same code with four words changed: `self.optimizers()` gives the optimizers, and
+# `manual_backward` takes the place of `backward`, so that precision and several devices still work.
+
+
+# %%
+class LitPair(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.pair = make_pair()
+
+    def configure_optimizers(self):
+        return make_optimizers(self.pair)
+
+    def training_step(self, batch, batch_idx):
+        for_generator, for_discriminator = self.optimizers()
+        x = batch[0].flatten(1)
+        fake = self.pair["generator"](torch.randn(len(x), 16, device=self.device))
+        for_discriminator.zero_grad()
+        self.manual_backward(judge(self.pair, x, 1.0) + judge(self.pair, fake.detach(), 0.0))
+        for_discriminator.step()
+        for_generator.zero_grad()
+        self.manual_backward(judge(self.pair, fake, 1.0))
+        for_generator.step()
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+L.seed_everything(42, verbose=False)
+pair = make_pair().to(device)
+with trace(pair) as raw:
+    raw_pair(pair, datamodule.train_dataloader())
+
+L.seed_everything(42, verbose=False)
+lit = LitPair()
+with trace(lit.pair) as port:
+    trainer = L.Trainer(**hardware, **(quiet | short | dict(max_epochs=1)))
+    trainer.fit(lit, datamodule.train_dataloader())
+reports["manual optimization"] = compare(raw, port)
+print(reports["manual optimization"].verdict, "in", len(raw.steps), "steps of two optimizers")
+
+# %% [markdown]
+# ## 7. The rung in between: Fabric
+#
+# Not every loop wants a LightningModule. `Fabric` leaves the loop to you and brings devices, precision and
+# several processes. It takes the lines marked below.
+
+# %%
+from lightning.fabric import Fabric
+
+
+def with_fabric(model, loader):
+    fabric = Fabric(**hardware)  # 1
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    model, optimizer = fabric.setup(model, optimizer)  # 2
+    loader = fabric.setup_dataloaders(loader)  # 3
+    for _ in range(EPOCHS):
+        for x, y in islice(loader, BATCHES):
+            loss = F.cross_entropy(model(x), y)  # 4: no .to(device)
+            optimizer.zero_grad()
+            fabric.backward(loss)  # 5
+            optimizer.step()
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+reports["Fabric"] = compare(run_raw(base), run_raw(with_fabric), names=("raw loop", "Fabric"))
+print(f"{new_lines(with_fabric)} lines changed: {reports['Fabric'].verdict}")
+
+# %% [markdown]
+# ## 8. All of them
+#
+# What the raw loops of this lesson needed, and what the port doctor said. The lines are those that were not
+# in the loop of section 1.
+
+# %% tags=["result"]
+# NBVAL_CHECK_OUTPUT
+print(f"{len(reports)} ports, {sum(r.verdict == 'identical' for r in reports.values())} identical")
+for what, lines, verdict in table:
+    print(f"{what:28}{lines:3} raw lines   {verdict}")
+
+# %% tags=["verdict"]
+# NBVAL_CHECK_OUTPUT
+for report in reports.values():
+    report.assert_identical()
+print(report.verdict)
+
+# %% [markdown]
+# What do flags cost? Some nothing, one a lot. The same steps in turn, with the plain Trainer first:
+
+
+# %%
+def with_flags(**flags):
+    def fit(batches):
+        L.Trainer(**hardware, **quiet, max_epochs=1, **flags).fit(LitMLP(), batches)
+
+    return fit
+
+
+# %%
+from course_utils.cost import cost
+
+cost(
+    {
+        "Trainer": with_flags(),
+        "gradient_clip_val": with_flags(gradient_clip_val=0.5),
+        "bf16-mixed": with_flags(precision="bf16-mixed"),
+        "detect_anomaly": with_flags(detect_anomaly=True),
+    },
+    loader=datamodule.train_dataloader(),
+    steps=30,
+    rounds=5,
+)
+
+# %% [markdown]
+# `detect_anomaly` checks every gradient of every operation: switch it on for the search, and off again.
+# And `bf16` saves no time here: a small network on a CPU gains nothing from it.
+#
+# ## Recap
+#
+# 1. A flag is worth the lines that it replaces, and above all the mistakes in them.
+# 2. Accumulation, clipping, schedules and precision change the step. Each was proved equal to its raw loop.
+# 3. To resume is to restore everything: weights, optimizer, schedule, order of the data, random numbers.
+# 4. `fast_dev_run`, `overfit_batches` and `detect_anomaly` find mistakes in seconds.
+# 5. What has no flag has a hook; what has no hook can be optimized by hand, with Fabric in between.
+#
+# ## Common mistakes
+#
+# - **A schedule with the wrong interval**: no error, and a learning rate that is gone. The doctor names it.
+# - **Accumulating without dividing the loss**: gradients are larger by the number of batches.
+# - **Clipping before `backward`, or after `step`**: it clips old gradients, or nothing that matters.
+# - **Resuming with `load_from_checkpoint`** in place of `ckpt_path`: only the weights come back, and Adam
+#   begins anew.
+# - **Overriding `optimizer_step` without calling the closure**: nothing computes the gradient.
+#
+# ## Exercises
+#
+# 1. **Uneven accumulation.** With `limit_train_batches=42` and `accumulate_grad_batches=4` two batches are left
+#    at the end of each epoch. What does the Trainer do with them? Write the raw loop that is identical.
+# 2. **Value clipping.** Port `nn.utils.clip_grad_value_(model.parameters(), 0.01)` to flags, and prove it.
+#    What does the doctor say if you clip by norm on one side?
+# 3. **A callback that stops.** Write a callback that ends training when the training loss of a batch falls
+#    below 0.3 (set `trainer.should_stop`), and the raw loop for it. Do both stop after the same step?
+#
+# ## Read on
+#
+# - [Trainer](https://lightning.ai/docs/pytorch/stable/common/trainer.html): all flags, in Lightning's
+#   documentation.
+# - [Manual optimization](https://lightning.ai/docs/pytorch/stable/model/manual_optimization.html) and
+#   [Fabric](https://lightning.ai/docs/fabric/stable/).
+# - Smith (2017), [Cyclical learning rates for training neural networks](https://arxiv.org/abs/1506.01186): the
+#   test behind the learning-rate finder.
+# - Yong et al. (2020), [Gradient centralization](https://arxiv.org/abs/2004.01461).
