@@ -484,12 +484,16 @@ class PowerCut(L.Callback):
 
 
 # %%
+import warnings
+
+# The folder of a resumed run holds files: that is the point of it.
+warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+
+
 def four_epochs(*callbacks):
     L.seed_everything(42, verbose=False)
     options = short | quiet | dict(max_epochs=4, enable_checkpointing=True)
-    keep = ModelCheckpoint(
-        "runs/resume", save_top_k=0, save_last=True, enable_version_counter=False
-    )
+    keep = ModelCheckpoint("runs/resume", filename="last", enable_version_counter=False)
     trainer = L.Trainer(**hardware, **options, callbacks=[keep, KeepRandom(), *callbacks])
     return trainer, Dropping()
 
@@ -499,7 +503,7 @@ try:
     trainer.fit(lit, datamodule=ResumableMNIST())
 except RuntimeError as error:
     print(f"{error} after {trainer.global_step} steps")
-last = trainer.checkpoint_callback.last_model_path
+last = trainer.checkpoint_callback.best_model_path
 print("kept:", Path(last).name)
 
 # %% [markdown]
@@ -604,10 +608,8 @@ for system in (LitMLP, SoftmaxTwice):
 # loss itself is a plain number, but its gradient is NaN. Without help, the weights are NaN one step later
 # and nobody knows why. `detect_anomaly=True` stops at the operation whose gradient was NaN first:
 
+
 # %%
-import warnings
-
-
 class NaNLoss(LitMLP):
     def training_step(self, batch, batch_idx):
         x, y = batch
