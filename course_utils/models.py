@@ -59,6 +59,10 @@ class LitMLP(L.LightningModule):
     def test_step(self, batch, batch_idx):
         self._evaluate(batch, "test", self.test_acc)
 
+    def predict_step(self, batch, batch_idx):
+        x, _ = batch
+        return self(x).argmax(1)
+
     def _evaluate(self, batch, stage, accuracy):
         x, y = batch
         logits = self(x)

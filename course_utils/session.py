@@ -67,7 +67,7 @@ def start(seed: int = 42, threads: int | None = 1) -> Session:
     Raises `SwitchError` for an unknown value, and for `gpu` where there is none; `DataError` if
     `COURSE_DATA_DIR` names a folder without MNIST.
     """
-    accelerator = _accelerator()
+    accelerator = chosen_accelerator()
     if accelerator != "cpu":
         _be_deterministic(accelerator)
     if threads is not None:
@@ -103,7 +103,11 @@ def _find_scripts() -> None:
         os.environ["PATH"] = os.pathsep.join([scripts, *folders])
 
 
-def _accelerator() -> str:
+def chosen_accelerator() -> str:
+    """Return the hardware that `COURSE_ACCELERATOR` chooses, as the Trainer calls it.
+
+    Raises `SwitchError` for an unknown value, and for `gpu` where there is none.
+    """
     wish = switch("COURSE_ACCELERATOR")
     if wish == "cpu":
         return "cpu"

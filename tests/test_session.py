@@ -55,7 +55,7 @@ def test_the_switch_chooses_the_device(monkeypatch):
     ):
         monkeypatch.setenv("COURSE_ACCELERATOR", wish)
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert session._accelerator() == expected
+        assert session.chosen_accelerator() == expected
 
 
 def test_an_unknown_accelerator_lists_the_known_ones(monkeypatch):

@@ -504,6 +504,10 @@ class LitMLP(L.LightningModule):
     def test_step(self, batch, batch_idx):  # was: evaluate(model, test_loader)
         self._evaluate(batch, "test", self.test_acc)
 
+    def predict_step(self, batch, batch_idx):  # what trainer.predict collects
+        x, _ = batch
+        return self(x).argmax(1)
+
     def _evaluate(self, batch, stage, accuracy):
         x, y = batch
         logits = self(x)
