@@ -306,11 +306,12 @@ print("weights:", next(model.parameters()).dtype)
 # ### What to keep
 #
 # `ModelCheckpoint` keeps the best file, or the best few (`save_top_k`), and the last one if you ask for it.
-# The file names can hold what was logged. `EarlyStopping` you know from lesson 3.
+# The file names can hold what was logged. `EarlyStopping` you know from lesson 3. And loggers can work side by
+# side: a list of two writes to both.
 
 # %%
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 keep = ModelCheckpoint(
     monitor="val_loss", save_top_k=2, save_last=True, filename="{epoch}-{val_loss:.3f}"
@@ -319,7 +320,7 @@ trainer = L.Trainer(
     **hardware,
     max_epochs=5,
     limit_train_batches=BATCHES,
-    logger=CSVLogger("runs", name="keep"),
+    logger=[CSVLogger("runs", name="keep_csv"), TensorBoardLogger("runs", name="keep_board")],
     callbacks=[keep, EarlyStopping("val_loss", patience=2)],
     log_every_n_steps=10,
     enable_model_summary=False,
@@ -331,6 +332,10 @@ trainer.fit(LitMLP(), datamodule=MNISTDataModule())
 for file in sorted(Path(keep.dirpath).iterdir()):
     print(file.name)
 print("best:", Path(keep.best_model_path).name)
+for logger in trainer.loggers:
+    print(
+        type(logger).__name__, "wrote", sorted(f.name[:20] for f in Path(logger.log_dir).iterdir())
+    )
 
 # %% [markdown]
 # ### A power cut, by hand
@@ -516,6 +521,8 @@ trainer, lit = four_epochs()
 trainer.fit(lit, datamodule=ResumableMNIST(), ckpt_path=last, weights_only=True)
 difference = largest_difference(lit.model.to(device), uninterrupted["model"])
 print(f"{trainer.global_step} steps, difference from the uninterrupted run: {difference}")
+by_hand = len(inspect.getsource(resume).splitlines())
+table.append(("ckpt_path", by_hand, "identical" if difference == 0 else "different"))
 
 # %% [markdown]
 # ## 4. Flags that find mistakes early
@@ -879,6 +886,7 @@ def with_fabric(model, loader):
 # %%
 # NBVAL_CHECK_OUTPUT
 reports["Fabric"] = compare(run_raw(base), run_raw(with_fabric), names=("raw loop", "Fabric"))
+table.append(("Fabric", new_lines(with_fabric), reports["Fabric"].verdict))
 print(f"{new_lines(with_fabric)} lines changed: {reports['Fabric'].verdict}")
 
 # %% [markdown]
