@@ -716,7 +716,9 @@ L.seed_everything(42, verbose=False)
 lit = LitMLP()
 trainer = L.Trainer(**hardware, **quiet, max_epochs=2)
 with redirect_stderr(io.StringIO()):  # its progress bar
-    finder = Tuner(trainer).lr_find(lit, datamodule=MNISTDataModule(), num_training=80)
+    finder = Tuner(trainer).lr_find(
+        lit, datamodule=MNISTDataModule(), min_lr=1e-5, num_training=110
+    )
 print(f"suggested: {finder.suggestion():.4f}, now in lit.hparams.lr: {lit.hparams.lr:.4f}")
 
 # %%
