@@ -479,6 +479,8 @@ print("steps taken:", trainer.global_step)
 # %%
 from torchmetrics.classification import MulticlassAccuracy
 
+# %%
+
 
 class LitMLP(L.LightningModule):
     def __init__(self, hidden: tuple[int, ...] = (128, 256), lr: float = 1e-3):

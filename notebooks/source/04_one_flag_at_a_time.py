@@ -52,14 +52,20 @@ plots.digit_grid(datamodule.test.images[:10], titles=datamodule.test.labels[:10]
 EPOCHS, BATCHES = 2, 40
 
 
+def batches(loader, epochs=EPOCHS, count=BATCHES):
+    for _ in range(epochs):
+        for x, y in islice(loader, count):
+            yield x.to(device), y.to(device)
+
+
+# %%
 def base(model, loader):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(EPOCHS):
-        for x, y in islice(loader, BATCHES):
-            loss = F.cross_entropy(model(x.to(device)), y.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    for x, y in batches(loader):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 # %% [markdown]
@@ -83,6 +89,7 @@ def run_raw(loop):
     return record
 
 
+# %%
 def run_port(system=LitMLP, **flags):
     L.seed_everything(42, verbose=False)
     lit = system()
@@ -100,8 +107,6 @@ def run_port(system=LitMLP, **flags):
 # %%
 from course_utils.side_by_side import side_by_side
 
-table, reports = {}, {}
-
 
 def new_lines(loop, before=base):
     texts = [inspect.getsource(f).splitlines()[1:] for f in (before, loop)]
@@ -110,6 +115,10 @@ def new_lines(loop, before=base):
 
 def lines_of(*parts):
     return len([line for line in side_by_side(list(parts)).raw if line.text])
+
+
+# %%
+table, reports = {}, {}
 
 
 def prove(what, loop, system=LitMLP, **flags):
@@ -135,13 +144,12 @@ prove("no flag at all", base)
 # %%
 def accumulate(model, loader):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(EPOCHS):
-        for index, (x, y) in enumerate(islice(loader, BATCHES), start=1):
-            loss = F.cross_entropy(model(x.to(device)), y.to(device))
-            (loss / 4).backward()
-            if index % 4 == 0:
-                optimizer.step()
-                optimizer.zero_grad()
+    for index, (x, y) in enumerate(batches(loader), start=1):
+        loss = F.cross_entropy(model(x), y)
+        (loss / 4).backward()
+        if index % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
 
 
 # %%
@@ -156,13 +164,14 @@ prove("accumulate_grad_batches=4", accumulate, accumulate_grad_batches=4)
 # %%
 def undivided(model, loader):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for index, (x, y) in enumerate(islice(loader, BATCHES), start=1):
-        F.cross_entropy(model(x.to(device)), y.to(device)).backward()
+    for index, (x, y) in enumerate(batches(loader, epochs=1), start=1):
+        F.cross_entropy(model(x), y).backward()
         if index % 4 == 0:
             optimizer.step()
             optimizer.zero_grad()
 
 
+# %%
 accumulating = run_port(accumulate_grad_batches=4, max_epochs=1)
 print(compare(run_raw(undivided), accumulating))
 
@@ -176,13 +185,12 @@ print(compare(run_raw(undivided), accumulating))
 # %%
 def clip(model, loader):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(EPOCHS):
-        for x, y in islice(loader, BATCHES):
-            loss = F.cross_entropy(model(x.to(device)), y.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-            optimizer.step()
+    for x, y in batches(loader):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
 
 
 # %%
@@ -197,14 +205,15 @@ prove("gradient_clip_val=0.5", clip, gradient_clip_val=0.5)
 # %%
 def clip_too_early(model, loader):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for x, y in islice(loader, BATCHES):
-        loss = F.cross_entropy(model(x.to(device)), y.to(device))
+    for x, y in batches(loader, epochs=1):
+        loss = F.cross_entropy(model(x), y)
         optimizer.zero_grad()
         nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         loss.backward()
         optimizer.step()
 
 
+# %%
 clipped = run_port(gradient_clip_val=0.5, max_epochs=1)
 print(compare(run_raw(clip_too_early), clipped))
 
@@ -219,13 +228,12 @@ print(compare(run_raw(clip_too_early), clipped))
 def cycle(model, loader):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, EPOCHS * BATCHES)
-    for _ in range(EPOCHS):
-        for x, y in islice(loader, BATCHES):
-            loss = F.cross_entropy(model(x.to(device)), y.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+    for x, y in batches(loader):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
 
 
 # %%
@@ -251,15 +259,16 @@ prove("schedule, interval step", cycle, Cycle)
 def halve(model, loader):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
-    for _ in range(EPOCHS):
-        for x, y in islice(loader, BATCHES):
-            loss = F.cross_entropy(model(x.to(device)), y.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        schedule.step()
+    for step, (x, y) in enumerate(batches(loader), start=1):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % BATCHES == 0:  # an epoch is over
+            schedule.step()
 
 
+# %%
 class Halve(LitMLP):
     interval = "epoch"
 
@@ -305,13 +314,12 @@ plots.lines(range(1, 1 + EPOCHS * BATCHES), rates, x="optimizer step", y="learni
 # %%
 def half_the_bits(model, loader):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(EPOCHS):
-        for x, y in islice(loader, BATCHES):
-            with torch.autocast(device.type, dtype=torch.bfloat16):
-                loss = F.cross_entropy(model(x.to(device)), y.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    for x, y in batches(loader):
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 # %%
@@ -421,6 +429,7 @@ class RandomState:
         chance.set_rng_state(state_dict["state"].cpu())
 
 
+# %%
 def new_run():
     L.seed_everything(42, verbose=False)
     model = Dropping().model.to(device)
@@ -444,6 +453,7 @@ def train(parts, epochs):
         parts["schedule"].step()
 
 
+# %%
 uninterrupted = new_run()
 train(uninterrupted, epochs=4)
 
@@ -463,6 +473,7 @@ def load(parts, path, forgotten=None):
             part.load_state_dict(saved[name])
 
 
+# %%
 Path("runs").mkdir(exist_ok=True)
 parts = new_run()
 train(parts, epochs=2)
@@ -485,6 +496,7 @@ def largest_difference(model, other):
     return max((a - b).abs().max().item() for a, b in pairs)
 
 
+# %%
 for forgotten in (None, "model", "optimizer", "schedule", "data", "random"):
     difference = largest_difference(resume(forgotten), uninterrupted["model"])
     print(f"forgotten: {forgotten or 'nothing':10} largest difference: {difference:.2g}")
@@ -513,6 +525,7 @@ class KeepRandom(L.Callback):
             RandomState().load_state_dict(self.saved)
 
 
+# %%
 class PowerCut(L.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.current_epoch == 2 and batch_idx == 10:
@@ -535,6 +548,7 @@ def four_epochs(*callbacks):
     return trainer, Dropping()
 
 
+# %%
 trainer, lit = four_epochs(PowerCut())
 try:
     trainer.fit(lit, datamodule=ResumableMNIST())
@@ -570,12 +584,11 @@ table["ckpt_path"] = (lines_of(save, load, RandomState), 1 + lines_of(KeepRandom
 # %%
 def half_an_epoch(model, loader):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(EPOCHS):
-        for x, y in islice(loader, len(loader) // 2):
-            loss = F.cross_entropy(model(x.to(device)), y.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    for x, y in batches(loader, count=len(loader) // 2):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 # %%
@@ -597,6 +610,7 @@ class WhenValidated(L.Callback):
         self.steps.append(trainer.global_step)
 
 
+# %%
 def steps_of(**flags):
     when = WhenValidated()
     options = quiet | dict(limit_train_batches=BATCHES, limit_val_batches=2, num_sanity_val_steps=0)
@@ -628,11 +642,13 @@ class SoftmaxTwice(LitMLP):
         return super().forward(x).softmax(1)
 
 
+# %%
 class InOrder(MNISTDataModule):
     def train_dataloader(self):
         return self.loader(self.train)  # Lightning would stop the shuffling by itself, and warn
 
 
+# %%
 for system in (LitMLP, SoftmaxTwice):
     L.seed_everything(42, verbose=False)
     trainer = L.Trainer(**hardware, **quiet, max_epochs=60, overfit_batches=1, limit_val_batches=0)
@@ -743,18 +759,19 @@ def centre(gradient):
         gradient -= gradient.mean(dim=1, keepdim=True)
 
 
+# %%
 def centred(model, loader):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(EPOCHS):
-        for x, y in islice(loader, BATCHES):
-            loss = F.cross_entropy(model(x.to(device)), y.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            for parameter in model.parameters():
-                centre(parameter.grad)
-            optimizer.step()
+    for x, y in batches(loader):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        for parameter in model.parameters():
+            centre(parameter.grad)
+        optimizer.step()
 
 
+# %%
 class Centred(LitMLP):
     def backward(self, loss, *args, **kwargs):
         loss.backward()
@@ -775,18 +792,16 @@ prove("own backward", centred, Centred)
 # %%
 def warm_up(model, loader):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    step = 0
-    for _ in range(EPOCHS):
-        for x, y in islice(loader, BATCHES):
-            loss = F.cross_entropy(model(x.to(device)), y.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            step += 1
-            for group in optimizer.param_groups:
-                group["lr"] = 1e-3 * min(1, step / 20)
-            optimizer.step()
+    for step, (x, y) in enumerate(batches(loader), start=1):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * min(1, step / 20)
+        optimizer.step()
 
 
+# %%
 class WarmUp(LitMLP):
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure):
         for group in optimizer.param_groups:
@@ -805,15 +820,15 @@ prove("own optimizer_step", warm_up, WarmUp)
 # %%
 def clip_last(model, loader):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(EPOCHS):
-        for x, y in islice(loader, BATCHES):
-            loss = F.cross_entropy(model(x.to(device)), y.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.layers[-1].parameters(), 0.1)
-            optimizer.step()
+    for x, y in batches(loader):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.layers[-1].parameters(), 0.1)
+        optimizer.step()
 
 
+# %%
 class ClipLast(LitMLP):
     def configure_gradient_clipping(
         self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
@@ -840,6 +855,7 @@ def make_pair():
     return nn.ModuleDict(dict(generator=generator, discriminator=discriminator))
 
 
+# %%
 def make_optimizers(pair):
     return [torch.optim.Adam(network.parameters(), lr=2e-4) for network in pair.values()]
 
@@ -923,12 +939,11 @@ def with_fabric(model, loader):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     model, optimizer = fabric.setup(model, optimizer)  # 2
     loader = fabric.setup_dataloaders(loader)  # 3
-    for _ in range(EPOCHS):
-        for x, y in islice(loader, BATCHES):
-            loss = F.cross_entropy(model(x), y)  # 4: no .to(device)
-            optimizer.zero_grad()
-            fabric.backward(loss)  # 5
-            optimizer.step()
+    for x, y in batches(loader):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        fabric.backward(loss)  # 4
+        optimizer.step()
 
 
 # %%
@@ -950,8 +965,9 @@ for what, (by_hand, in_port, verdict) in table.items():
     print(f"{what:26}{by_hand:4} by hand {in_port:4} in the port   {verdict}")
 
 # %% [markdown]
-# Real flags win, one line each. Hooks and schedules take as many lines as the loop, or more: they gain nothing
-# in length. What they gain is a place with a name, in which nothing else can be forgotten.
+# A flag is one line, whether the loop needs one for it or five. Schedules and hooks take more lines than the
+# loop: they gain nothing in length. What they gain is a place with a name, which the Trainer calls at the
+# right moment.
 
 # %% tags=["verdict"]
 # NBVAL_CHECK_OUTPUT
