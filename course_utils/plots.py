@@ -41,7 +41,7 @@ def digit_grid(
     `images` is (N, 1, H, W) or (N, H, W), in any range of values: each grid is scaled as a whole.
     `right` colours the titles blue where True and orange where False.
     """
-    pictures = images.detach().cpu().reshape(-1, *images.shape[-2:]).float()
+    pictures = _flat(images)
     if not len(pictures):
         raise ValueError("digit_grid() got no images: expected a tensor of shape (N, 1, H, W).")
     columns = min(columns, len(pictures))
@@ -71,10 +71,7 @@ def image_rows(
     Each row is (N, 1, H, W) or (N, H, W) and is scaled as a whole, or with `each` image by image;
     rows may differ in length and size. `titles` stand above the first row.
     """
-    pictures = {
-        name: images.detach().cpu().reshape(-1, *images.shape[-2:]).float()
-        for name, images in rows.items()
-    }
+    pictures = {name: _flat(images) for name, images in rows.items()}
     columns = max((len(row) for row in pictures.values()), default=0)
     if not columns:
         raise ValueError("image_rows() got no images: expected name: tensor (N, 1, H, W).")
@@ -87,6 +84,11 @@ def image_rows(
         for axis, title in zip(axes[0], titles or (), strict=False):
             axis.set_title(str(title), fontsize=9)
     return _closed(figure)
+
+
+def _flat(images: Tensor) -> Tensor:
+    """Return images of any number of leading dimensions as (N, H, W), on the CPU."""
+    return images.detach().cpu().reshape(-1, *images.shape[-2:]).float()
 
 
 def _draw_row(axes: Sequence, images: Tensor, each: bool) -> None:
@@ -120,7 +122,7 @@ def signed_grid(
     images: Tensor, titles: Sequence[object] | None = None, columns: int = 8, label: str = "weight"
 ) -> Figure:
     """Draw images (N, H, W) whose values have a sign: blue above 0, red below, white at 0."""
-    pictures = images.detach().cpu().reshape(-1, *images.shape[-2:]).float()
+    pictures = _flat(images)
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     most = float(pictures.abs().max()) or 1.0

@@ -8,7 +8,6 @@ import signal
 import sys
 import warnings
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
@@ -89,7 +88,7 @@ class KeepLast(Checkpoint):
         return found
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
-        """Keep the states until training starts: the sanity check may draw in between."""
+        """Keep the states until training starts: nothing can draw between there and its steps."""
         self._random = state_dict
 
     def on_train_start(self, trainer, pl_module):
@@ -255,8 +254,10 @@ class CourseCLI(LightningCLI):
 
     @torch.no_grad()
     def _save_digits(self, count: int = 10) -> None:
-        """Save the first test digits: with the class in the name, or as the model redraws them."""
-        self.datamodule.setup()
+        """Save the first test digits: with the class in the name, or as the model redraws them.
+
+        The Trainer has set the data up already, for the test or the prediction before.
+        """
         images = self.datamodule.test.images[:count]
         outputs = self.model.cpu().eval()(images)
         for old in self.folder.glob("digit_*.png"):
@@ -269,10 +270,8 @@ class CourseCLI(LightningCLI):
         print(f"{len(outputs)} digits: {self.folder / 'digit_*.png'}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run a command and return its exit code: 0, 2 for a wrong command, 130 if interrupted."""
-    if arguments is not None:
-        sys.argv[1:] = arguments
     quieten()
     # Files of an earlier run are asked about before they are replaced.
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
