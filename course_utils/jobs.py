@@ -74,6 +74,7 @@ CALLS: tuple[tuple[set[str], Job, Home], ...] = (
     ({"no_grad", "inference_mode", "enable_grad", "set_grad_enabled"}, MODE, AUTOMATIC),
     ({"print", "log", "log_dict", "info", "writerow"}, LOGS, SELF_LOG),
     ({"add_figure", "add_image", "add_images", "add_scalar"}, LOGS, SELF_LOG),
+    ({"CSVLogger", "SummaryWriter", "TensorBoardLogger"}, LOGS, SELF_LOG),
     ({"save", "load_state_dict", "state_dict", "deepcopy"}, BOOK, CHECKPOINT),
     ({"DataLoader", "random_split", "Subset", "Compose"}, DATA, DATAMODULE),
     ({"append", "extend"}, LOGS, SELF_LOG),

@@ -90,6 +90,11 @@ def test_sums_that_are_kept_as_tensors_are_bookkeeping():
     assert [line.job for line in (total, adding, result)] == [BOOK, BOOK, BOOK]
 
 
+def test_building_a_logger_and_writing_to_it_is_logging():
+    lines = tag('loggers = [CSVLogger(folder)]\nself.logger.experiment.add_images("x", x, 1)')
+    assert [line.job for line in lines] == [LOGS, LOGS]
+
+
 def test_a_function_named_train_switches_no_mode():
     assert line_of(tag("train(model, loader)\n"), "train").job != MODE
     assert line_of(tag("model.train(True)\n"), "train").job == MODE

@@ -563,8 +563,9 @@ cost(
 
 # %% [markdown]
 # The step of this model is about as short as the MLP's in lesson 1, so the Trainer's price shows
-# again. The loggers add little, if anything: all that we log is by epoch, and so they are asked once an
-# epoch. Values logged by step would reach them every `log_every_n_steps` (50, unless you say otherwise).
+# again. The last row adds all that loggers and table do in a run of 100 steps: they make their files and
+# write one row. In between the loggers are not asked, as all that we log is by epoch. Values logged by step
+# would reach them every `log_every_n_steps` (50, unless you say otherwise).
 
 # %% [markdown]
 # ## 9. Is it any good?
