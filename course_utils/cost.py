@@ -117,9 +117,14 @@ def in_turn(runs: Mapping[str, Callable[[], object]], steps: int, rounds: int = 
     A slow moment of the machine hits all of them alike; quote the ratios.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            seconds[name].append(_time(run))
+    gc.collect()
+    gc.freeze()  # what is here already need not be searched again before every run
+    try:
+        for _ in range(rounds):
+            for name, run in runs.items():
+                seconds[name].append(_time(run))
+    finally:
+        gc.unfreeze()
     return Costs(seconds, steps)
 
 

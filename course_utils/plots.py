@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -243,16 +244,42 @@ def bars(values: Mapping[str, float], x: str, title: str = "", form: str = "{:.2
     """Draw one horizontal bar for each named value, with the value at its end."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6, 0.6 + 0.42 * len(values)))
-        places = np.arange(len(values))[::-1]
-        axis.barh(places, list(values.values()), height=0.6, color=COLOURS[0], linestyle="-")
-        for place, value in zip(places, values.values(), strict=True):
-            axis.annotate(
-                form.format(value), (value, place), (4, 0), textcoords="offset points", va="center"
-            )
-        axis.set_yticks(places, list(values))
-        axis.set(xlabel=x, title=title, xlim=(0, 1.15 * max(values.values())))
-        axis.grid(False)
+        _draw_bars(axis, values, form)
+        axis.set(xlabel=x, title=title)
     return _closed(figure)
+
+
+def bars_side_by_side(panels: Mapping[str, Mapping[str, float]], form: str = "{:.2f}") -> Figure:
+    """Draw a panel of bars for each axis label, all with the same names, which stand at the left.
+
+    Each panel has a scale of its own. Raises ValueError if the names differ between panels.
+    """
+    if len({tuple(values) for values in panels.values()}) != 1:
+        raise ValueError(
+            "bars_side_by_side() needs the same names, in the same order, in all panels."
+        )
+    names = next(iter(panels.values()))
+    with plt.rc_context(STYLE):
+        size = (4.2 * len(panels), 0.6 + 0.42 * len(names))
+        figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False)
+        for axis, (label, values) in zip(axes.flat, panels.items(), strict=True):
+            _draw_bars(axis, values, form)
+            axis.set(xlabel=label)
+            if axis is not axes[0, 0]:
+                axis.set_yticklabels([])
+    return _closed(figure)
+
+
+def _draw_bars(axis: Axes, values: Mapping[str, float], form: str) -> None:
+    places = np.arange(len(values))[::-1]
+    axis.barh(places, list(values.values()), height=0.6, color=COLOURS[0], linestyle="-")
+    for place, value in zip(places, values.values(), strict=True):
+        axis.annotate(
+            form.format(value), (value, place), (4, 0), textcoords="offset points", va="center"
+        )
+    axis.set_yticks(places, list(values))
+    axis.set(xlim=(0, 1.15 * max(values.values())))
+    axis.grid(False)
 
 
 def confusion_matrix(matrix: Tensor, title: str = "") -> Figure:

@@ -1,0 +1,123 @@
+"""A small canvas to draw a digit on, for notebooks that are run."""
+
+from collections.abc import Callable
+from html import escape
+
+import anywidget
+import torch
+import traitlets
+from torch import Tensor
+
+from course_utils.drawing import from_strokes
+
+# Strokes go to Python when the pen is lifted: a message for every movement would queue up.
+SCRIPT = """
+const SIDE = 280;
+
+function render({ model, el }) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = SIDE;
+  canvas.style.cssText =
+    "border: 1px solid #888; background: black; touch-action: none; cursor: crosshair";
+  const clear = document.createElement("button");
+  clear.textContent = "Clear";
+  clear.style.cssText = "display: block; margin-top: 4px";
+  el.append(canvas, clear);
+
+  const pen = canvas.getContext("2d");
+  let stroke = null;
+
+  function draw() {
+    pen.clearRect(0, 0, SIDE, SIDE);
+    pen.strokeStyle = "white";
+    pen.lineWidth = 24;
+    pen.lineCap = pen.lineJoin = "round";
+    for (const points of [...model.get("strokes"), ...(stroke ? [stroke] : [])]) {
+      pen.beginPath();
+      pen.moveTo(...points[0]);
+      for (const point of points) pen.lineTo(...point);
+      pen.stroke();
+    }
+  }
+
+  function add(event) {
+    const box = canvas.getBoundingClientRect();
+    stroke.push([
+      Math.round((event.clientX - box.left) * SIDE / box.width),
+      Math.round((event.clientY - box.top) * SIDE / box.height),
+    ]);
+    draw();
+  }
+
+  canvas.addEventListener("pointerdown", (event) => {
+    event.preventDefault();
+    canvas.setPointerCapture(event.pointerId);
+    stroke = [];
+    add(event);
+  });
+  canvas.addEventListener("pointermove", (event) => stroke && add(event));
+  for (const end of ["pointerup", "pointercancel"]) {
+    canvas.addEventListener(end, () => {
+      if (!stroke) return;
+      model.set("strokes", [...model.get("strokes"), stroke]);
+      stroke = null;
+      model.save_changes();
+    });
+  }
+  clear.addEventListener("click", () => {
+    model.set("strokes", []);
+    model.save_changes();
+  });
+  model.on("change:strokes", draw);
+  draw();
+}
+
+export default { render };
+"""
+
+
+class Canvas(anywidget.AnyWidget):
+    """A black square of 280 x 280 to draw on in white; `strokes` is what was drawn on it.
+
+    Each stroke is a list of points [x, y], in pixels of the canvas from its top left corner.
+    """
+
+    _esm = SCRIPT
+    strokes = traitlets.List().tag(sync=True)
+
+
+def digit_canvas(read: Callable[[Tensor], Tensor]):
+    """Return a canvas, and beside it what a model reads in the digit drawn there.
+
+    `read` takes a picture as MNIST has them, uint8 (28, 28), and returns ten probabilities,
+    (10,). The result is an ipywidgets box; where no widget can run it shows as nothing but its
+    name. The canvas is its first child.
+    """
+    from ipywidgets import HTML, HBox
+
+    canvas, answer = Canvas(), HTML()
+
+    def update(_=None) -> None:
+        if not canvas.strokes:
+            answer.value = "Draw a digit, then lift the pen."
+            return
+        with torch.no_grad():
+            answer.value = _bars(read(from_strokes(canvas.strokes)).tolist())
+
+    canvas.observe(update, names="strokes")
+    update()
+    return HBox([canvas, answer])
+
+
+def _bars(probabilities: list[float]) -> str:
+    """Return ten rows of HTML: digit, bar, probability; the most likely one stands out."""
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    rows = []
+    for digit, probability in enumerate(probabilities):
+        weight = "bold" if digit == best else "normal"
+        bar = f"<div style='background:#0072B2;height:12px;width:{150 * probability:.0f}px'></div>"
+        rows.append(
+            f"<tr style='font-weight:{weight}'><td>{digit}</td><td style='width:150px'>{bar}</td>"
+            f"<td>{escape(f'{probability:.0%}')}</td></tr>"
+        )
+    return f"<table style='margin-left:16px'>{''.join(rows)}</table>"

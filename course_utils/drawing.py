@@ -1,0 +1,115 @@
+"""Digits of one's own, drawn or photographed, made like those of MNIST."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, UnidentifiedImageError
+from torch import Tensor
+
+Strokes = Sequence[Sequence[Sequence[float]]]
+
+SIDE, BOX = 28, 20  # pixels of an MNIST picture, and of the box that a digit's longer side fills
+PEN = 2.6  # pixels: about the thickness of a line in MNIST
+DETAIL = 12  # strokes are drawn this many times larger, then made smaller: soft edges
+
+# Ten digits written down stroke by stroke, as the canvas gives them, for where no canvas can run.
+RECORDED: dict[int, Strokes] = {
+    0: [[(140, 48), (100, 62), (78, 104), (74, 152), (88, 204), (122, 232), (164, 222),
+         (194, 180), (200, 128), (188, 76), (162, 50), (138, 48)]],
+    1: [[(128, 84), (150, 50), (148, 110), (144, 172), (142, 234)]],
+    2: [[(88, 92), (104, 60), (140, 48), (176, 62), (186, 98), (168, 140), (130, 184),
+         (84, 226), (130, 222), (204, 224)]],
+    3: [[(90, 66), (128, 46), (172, 58), (178, 96), (150, 126), (122, 136), (160, 142),
+         (190, 170), (186, 210), (146, 236), (92, 222)]],
+    4: [[(112, 50), (98, 100), (84, 148), (134, 150), (206, 144)],
+        [(174, 62), (168, 140), (160, 236)]],
+    5: [[(190, 52), (108, 54), (100, 124), (144, 112), (184, 136), (188, 186), (158, 226),
+         (96, 228)]],
+    6: [[(172, 46), (122, 88), (92, 148), (94, 202), (126, 234), (168, 226), (186, 188),
+         (166, 152), (124, 156), (98, 190)]],
+    7: [[(82, 62), (140, 58), (200, 56), (172, 118), (144, 176), (126, 238)]],
+    8: [[(180, 72), (140, 46), (102, 66), (108, 108), (148, 138), (182, 176), (174, 220),
+         (132, 236), (96, 212), (104, 172), (146, 136), (178, 104), (180, 72)]],
+    9: [[(182, 92), (152, 54), (108, 66), (98, 112), (128, 142), (172, 124), (184, 84),
+         (180, 150), (164, 236)]],
+}  # fmt: skip
+
+
+def from_strokes(strokes: Strokes) -> Tensor:
+    """Draw strokes as MNIST would show them: uint8 (28, 28), ink 255 on 0.
+
+    Each stroke is a list of points (x, y), x to the right and y down, in any unit. However large
+    and wherever it was drawn, the digit fills a box of 20 pixels, its lines are about 2.6 pixels
+    thick, and its centre of mass is in the middle, as in LeCun's description of MNIST.
+
+    Raises ValueError if there is no point.
+    """
+    points = [np.asarray(stroke, dtype=float).reshape(-1, 2) for stroke in strokes if len(stroke)]
+    if not points:
+        raise ValueError("There is no stroke to draw: draw a digit first.")
+    corner = np.concatenate(points).min(0)
+    size = max(float((np.concatenate(points) - corner).max()), 1e-9)
+    scale = DETAIL * (BOX - PEN) / size
+    ink = Image.new("L", (DETAIL * (BOX + 2),) * 2)
+    pen = ImageDraw.Draw(ink)
+    for stroke in points:
+        _draw(pen, (stroke - corner) * scale + DETAIL * PEN / 2)
+    return _as_mnist(ink)
+
+
+def _draw(pen: ImageDraw.ImageDraw, points: np.ndarray) -> None:
+    """Draw one stroke with round ends and corners."""
+    radius = DETAIL * PEN / 2
+    pen.line([tuple(point) for point in points], fill=255, width=round(2 * radius))
+    for x, y in points:
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+
+
+def from_picture(source: str | Path | bytes) -> Tensor:
+    """Read a picture of one digit, and make it like those of MNIST: uint8 (28, 28), ink 255 on 0.
+
+    `source` is a path, or the bytes of a file; any size, dark on light or light on dark. The
+    background is what the picture's edge mostly shows; ink is what stands out from it.
+
+    Raises ValueError if the file is no picture, or nothing in it stands out;
+    FileNotFoundError if there is no such file.
+    """
+    name = "The uploaded file" if isinstance(source, bytes) else str(source)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
+            colours = picture.convert("RGBA")
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        raise ValueError(
+            f"{name} cannot be read as a picture ({error}). Save it as PNG or JPEG."
+        ) from None
+    paper = Image.new("RGBA", colours.size, "white")
+    levels = np.asarray(Image.alpha_composite(paper, colours).convert("L"), dtype=float)
+    edge = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
+    ink = np.abs(levels - np.median(edge))
+    if ink.max() < 32:
+        raise ValueError(f"{name} shows nothing that stands out from its background.")
+    # Below a third of the darkest ink there are shadows and the grain of the paper.
+    ink = np.where(ink < ink.max() / 3, 0, ink / ink.max() * 255)
+    return _as_mnist(Image.fromarray(ink.round().astype(np.uint8)))
+
+
+def _as_mnist(ink: Image.Image) -> Tensor:
+    """Fit ink on 0 into a box of 20 pixels, and its centre of mass into the middle of 28."""
+    digit = ink.crop(ink.getbbox())
+    scale = BOX / max(digit.size)
+    size = tuple(max(1, round(scale * length)) for length in digit.size)
+    levels = np.asarray(digit.resize(size, Image.Resampling.BOX), dtype=float)
+    result = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    top, left = (_start(levels.sum(1 - axis)) for axis in (0, 1))
+    height, width = levels.shape
+    result[top : top + height, left : left + width] = levels.round()
+    return torch.from_numpy(result)
+
+
+def _start(ink: np.ndarray) -> int:
+    """Return where to put a line of ink so that its centre of mass is in the middle."""
+    centre = float((ink * (np.arange(len(ink)) + 0.5)).sum() / ink.sum())
+    return min(max(round(SIDE / 2 - centre), 0), SIDE - len(ink))
