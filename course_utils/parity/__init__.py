@@ -10,7 +10,8 @@ report.assert_identical()
 """
 
 from course_utils.parity.compare import compare
+from course_utils.parity.join import join
 from course_utils.parity.report import Difference, ParityError, Report
 from course_utils.parity.trace import Trace, trace
 
-__all__ = ["Difference", "ParityError", "Report", "Trace", "compare", "trace"]
+__all__ = ["Difference", "ParityError", "Report", "Trace", "compare", "join", "trace"]

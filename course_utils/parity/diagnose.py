@@ -367,7 +367,7 @@ def constant_factor(pair: Pair) -> Diagnosis | None:
         return None
     factor = max(ratio, 1 / ratio)
     larger, smaller = pair.names if ratio > 1 else pair.names[::-1]
-    calls = pair.steps[0].calls
+    calls = max((step.calls for step in pair.steps), key=len)
     sizes = {call.size for call in calls}
     before = _previous(pair.a, pair.index)
     if before and len(before.calls) > len(calls):
@@ -600,6 +600,16 @@ def rounding(pair: Pair) -> Diagnosis:
         cause = "The runs used different numbers of threads, which split sums differently."
         mend = "Nothing is wrong. For the same bits, call `torch.set_num_threads` alike in both."
         evidence.append(pair.say("{} threads", pair.a.threads, pair.b.threads))
+    elif pair.regrouped(0):
+        cause = (
+            "The same samples went through in parts of other sizes (accumulated, or shared by "
+            "several workers), so their gradients were added up in another order."
+        )
+        mend = "Nothing is wrong. For the same bits, divide the batches alike on both sides."
+        parts = (
+            " + ".join(str(c.size) for c in trace.steps[0].calls) for trace in (pair.a, pair.b)
+        )
+        evidence.append(pair.say("batches of {}", *parts))
     else:
         cause = (
             "Both compute the same thing in another order of operations: another formula for the "

@@ -38,6 +38,8 @@ ASPECTS: dict[str, Callable[[Step], object]] = {
 
 # Causes that reach the gradient only through the output: where that is equal, they are not it.
 BY_OUTPUT = ("batch", "mode", "precision")
+# What is listed by forward pass, and says nothing where the same samples come in other parts.
+BY_PASS = ("batch", "mode", "precision", "forward output")
 # Causes that can act later than they differ: momentum changes nothing in the first step.
 LATENT = ("learning rate", "optimizer")
 
@@ -86,7 +88,20 @@ class Pair:
         if aspect == "buffers":
             return self._buffers(self.a, index) != self._buffers(self.b, index)
         look = ASPECTS[aspect]
-        return look(self.a.steps[index]) != look(self.b.steps[index])
+        a, b = look(self.a.steps[index]), look(self.b.steps[index])
+        if aspect in BY_PASS and a != b and self.regrouped(index):
+            return aspect in ("mode", "precision") and set(a) != set(b)
+        return a != b
+
+    def regrouped(self, index: int) -> bool:
+        """Return whether a step has the same samples in both runs, in parts of other sizes.
+
+        So it is with a batch whose gradient is added up from smaller ones, and with workers that
+        share it. Whether they mean the same, the gradients show.
+        """
+        a, b = self.a.steps[index].calls, self.b.steps[index].calls
+        totals = [(sum(c.size for c in calls), sum(c.content for c in calls)) for calls in (a, b)]
+        return len(a) != len(b) and min(len(a), len(b)) > 0 and totals[0] == totals[1]
 
     def locate(self) -> None:
         """Find the first step with different numbers, and the earliest cause in it.
@@ -103,7 +118,11 @@ class Pair:
 
     def _cause(self, causes: tuple[str, ...], index: int) -> str:
         """Return the first cause that differs here and was not seen to be harmless before."""
-        same_output = any(self.a.steps[index].outputs) and not self.differs("forward output", index)
+        same_output = (
+            any(self.a.steps[index].outputs)
+            and not self.regrouped(index)
+            and not self.differs("forward output", index)
+        )
         for cause in causes[:-1]:
             if not self.differs(cause, index) or (same_output and cause in BY_OUTPUT):
                 continue

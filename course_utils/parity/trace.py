@@ -1,8 +1,10 @@
 """Recording every optimizer step of a training loop that knows nothing of it."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +68,31 @@ class Trace:
             sum(step.losses) / len(step.losses) if step.losses else float("nan")
             for step in self.steps
         ]
+
+    def save(self, path: str | Path) -> None:
+        """Write the trace to a file, for a comparison in another process or on another machine."""
+        torch.save(self, path)
+
+    @staticmethod
+    def load(path: str | Path) -> "Trace":
+        """Read a trace that `save` wrote; nothing but a trace is built from the file.
+
+        Raises ValueError if the file holds something else, FileNotFoundError if there is none.
+        """
+        try:
+            with torch.serialization.safe_globals([Trace, Snapshot, Step, Call, Group]):
+                found = torch.load(path, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(f"{path} cannot be read as a trace: {error}") from None
+        if not isinstance(found, Trace):
+            raise ValueError(
+                f"{path} holds a {type(found).__name__}: `trace.save()` wrote no such."
+            )
+        return found
+
+    def __getstate__(self) -> dict:
+        """Leave out the model, and what only matters while hooks run."""
+        return {**self.__dict__, "_model": None, "_optimizers": {}, "_warm": {}, "_pending": []}
 
     # What the hooks call, in the order of a step.
 
