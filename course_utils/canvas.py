@@ -26,6 +26,7 @@ function render({ model, el }) {
 
   const pen = canvas.getContext("2d");
   let stroke = null;
+  let finger = null;  // whose movements count, where several touch the screen
 
   function draw() {
     pen.clearRect(0, 0, SIDE, SIDE);
@@ -34,7 +35,6 @@ function render({ model, el }) {
     pen.lineCap = pen.lineJoin = "round";
     for (const points of [...model.get("strokes"), ...(stroke ? [stroke] : [])]) {
       pen.beginPath();
-      pen.moveTo(...points[0]);
       for (const point of points) pen.lineTo(...point);
       pen.stroke();
     }
@@ -50,23 +50,30 @@ function render({ model, el }) {
   }
 
   canvas.addEventListener("pointerdown", (event) => {
+    if (stroke || event.button !== 0) return;
     event.preventDefault();
     canvas.setPointerCapture(event.pointerId);
+    finger = event.pointerId;
     stroke = [];
     add(event);
   });
-  canvas.addEventListener("pointermove", (event) => stroke && add(event));
+  canvas.addEventListener("pointermove", (event) => {
+    if (stroke && event.pointerId === finger) add(event);
+  });
   for (const end of ["pointerup", "pointercancel"]) {
-    canvas.addEventListener(end, () => {
-      if (!stroke) return;
+    canvas.addEventListener(end, (event) => {
+      if (!stroke || event.pointerId !== finger) return;
       model.set("strokes", [...model.get("strokes"), stroke]);
       stroke = null;
       model.save_changes();
+      draw();
     });
   }
   clear.addEventListener("click", () => {
+    stroke = null;
     model.set("strokes", []);
     model.save_changes();
+    draw();
   });
   model.on("change:strokes", draw);
   draw();
@@ -101,8 +108,13 @@ def digit_canvas(read: Callable[[Tensor], Tensor]):
         if not canvas.strokes:
             answer.value = "Draw a digit, then lift the pen."
             return
+        try:
+            picture = from_strokes(canvas.strokes)
+        except ValueError as error:
+            answer.value = escape(str(error))
+            return
         with torch.no_grad():
-            answer.value = _bars(read(from_strokes(canvas.strokes)).tolist())
+            answer.value = _bars(read(picture).tolist())
 
     canvas.observe(update, names="strokes")
     update()

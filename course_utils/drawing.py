@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from torch import Tensor
 
 Strokes = Sequence[Sequence[Sequence[float]]]
@@ -14,6 +14,9 @@ Strokes = Sequence[Sequence[Sequence[float]]]
 SIDE, BOX = 28, 20  # pixels of an MNIST picture, and of the box that a digit's longer side fills
 PEN = 2.6  # pixels: about the thickness of a line in MNIST
 DETAIL = 12  # strokes are drawn this many times larger, then made smaller: soft edges
+LARGEST = 480  # pixels of a photograph's longer side, before it is searched for a digit
+FAINT = 32  # grey levels by which ink has to stand out
+THIN = 0.8  # of the pen's thickness: lines below it are made thicker
 
 # Ten digits written down stroke by stroke, as the canvas gives them, for where no canvas can run.
 RECORDED: dict[int, Strokes] = {
@@ -45,13 +48,15 @@ def from_strokes(strokes: Strokes) -> Tensor:
     and wherever it was drawn, the digit fills a box of 20 pixels, its lines are about 2.6 pixels
     thick, and its centre of mass is in the middle, as in LeCun's description of MNIST.
 
-    Raises ValueError if there is no point.
+    Raises ValueError if there is no point, only a dot, or a number that is not finite.
     """
     points = [np.asarray(stroke, dtype=float).reshape(-1, 2) for stroke in strokes if len(stroke)]
     if not points:
         raise ValueError("There is no stroke to draw: draw a digit first.")
     corner = np.concatenate(points).min(0)
-    size = max(float((np.concatenate(points) - corner).max()), 1e-9)
+    size = float((np.concatenate(points) - corner).max())
+    if not np.isfinite(size) or size <= 0:
+        raise ValueError("That is only a dot, or no place at all: draw a digit.")
     scale = DETAIL * (BOX - PEN) / size
     ink = Image.new("L", (DETAIL * (BOX + 2),) * 2)
     pen = ImageDraw.Draw(ink)
@@ -72,28 +77,95 @@ def from_picture(source: str | Path | bytes) -> Tensor:
     """Read a picture of one digit, and make it like those of MNIST: uint8 (28, 28), ink 255 on 0.
 
     `source` is a path, or the bytes of a file; any size, dark on light or light on dark. The
-    background is what the picture's edge mostly shows; ink is what stands out from it.
+    background may be lit unevenly: a plane is fitted to the picture's edge, and ink is what
+    stands out from it. Lines that are thinner than MNIST's are made thicker.
 
-    Raises ValueError if the file is no picture, or nothing in it stands out;
-    FileNotFoundError if there is no such file.
+    Raises ValueError if the file is no picture, or nothing in it stands out; FileNotFoundError
+    (or another OSError) if it cannot be opened.
     """
     name = "The uploaded file" if isinstance(source, bytes) else str(source)
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            colours = picture.convert("RGBA")
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise ValueError(
-            f"{name} cannot be read as a picture ({error}). Save it as PNG or JPEG."
-        ) from None
-    paper = Image.new("RGBA", colours.size, "white")
-    levels = np.asarray(Image.alpha_composite(paper, colours).convert("L"), dtype=float)
-    edge = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
-    ink = np.abs(levels - np.median(edge))
-    if ink.max() < 32:
+    # What is transparent has no colour: ink that does not show on white shows on black.
+    inks = [_ink(levels) for levels in _levels(_opened(source, name))]
+    ink = max(inks, key=np.max)
+    if ink.max() < FAINT:
         raise ValueError(f"{name} shows nothing that stands out from its background.")
     # Below a third of the darkest ink there are shadows and the grain of the paper.
     ink = np.where(ink < ink.max() / 3, 0, ink / ink.max() * 255)
-    return _as_mnist(Image.fromarray(ink.round().astype(np.uint8)))
+    digit = Image.fromarray(ink.round().astype(np.uint8))
+    return _as_mnist(_thickened(digit.crop(digit.getbbox())))
+
+
+def _opened(source: str | Path | bytes, name: str) -> Image.Image:
+    """Return the picture, upright, and not larger than is needed."""
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
+            upright = ImageOps.exif_transpose(picture)
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
+        raise
+    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError):
+        raise ValueError(
+            f"{name} cannot be read as a picture. Save it as PNG or JPEG, and try again."
+        ) from None
+    if upright.mode[0] in "IF":  # 16 bits and more: no other mode keeps their range
+        values = np.asarray(upright, dtype=float)
+        span = max(values.max() - values.min(), 1e-9)
+        upright = Image.fromarray(((values - values.min()) / span * 255).astype(np.uint8))
+    upright = upright.convert("RGBA")
+    upright.thumbnail((LARGEST, LARGEST))
+    return upright
+
+
+def _levels(picture: Image.Image) -> list[np.ndarray]:
+    """Return the grey levels on white and on black paper, specks of dust taken out."""
+    papers = [Image.new("RGBA", picture.size, colour) for colour in ("white", "black")]
+    greys = [Image.alpha_composite(paper, picture).convert("L") for paper in papers]
+    if min(picture.size) >= LARGEST // 4:
+        greys = [grey.filter(ImageFilter.MedianFilter(3)) for grey in greys]
+    return [np.asarray(grey, dtype=float) for grey in greys]
+
+
+def _ink(levels: np.ndarray) -> np.ndarray:
+    """Return how much each pixel stands out, to the dark or to the light, but not to both."""
+    away = levels - _background(levels)
+    return np.maximum(away if away.max() > -away.min() else -away, 0)
+
+
+def _background(levels: np.ndarray) -> np.ndarray:
+    """Return the plane that fits the edge of a picture best, but for what sticks out of it."""
+    height, width = levels.shape
+    rows, columns = np.indices(levels.shape).reshape(2, -1)
+    plane = np.stack([np.ones(levels.size), rows / height, columns / width], axis=1)
+    strip = max(1, min(height, width) // 20)
+    edge = (np.minimum(rows, height - 1 - rows) < strip) | (
+        np.minimum(columns, width - 1 - columns) < strip
+    )
+    kept, values = np.flatnonzero(edge), levels.ravel()
+    for _ in range(3):
+        factors = np.linalg.lstsq(plane[kept], values[kept], rcond=None)[0]
+        away = np.abs(values[kept] - plane[kept] @ factors)
+        kept = kept[away <= 2 * np.median(away) + 2]
+    return (plane @ factors).reshape(levels.shape)
+
+
+def _thickened(digit: Image.Image) -> Image.Image:
+    """Return the digit at the size in which strokes are drawn, its lines not thinner than those."""
+    scale = DETAIL * BOX / max(digit.size)
+    size = [max(1, round(scale * length)) for length in digit.size]
+    large = ImageOps.expand(digit.resize(size, Image.Resampling.BILINEAR), border=DETAIL * BOX // 4)
+    if _thickness(large) >= THIN * PEN * DETAIL:
+        return large
+    large = large.point(lambda level: 255 if level > 64 else 0)
+    while _thickness(large) < THIN * PEN * DETAIL:
+        large = large.filter(ImageFilter.MaxFilter(3))
+    return large
+
+
+def _thickness(digit: Image.Image) -> float:
+    """Return the mean thickness of lines: twice their area over the length of their outline."""
+    ink = np.pad(np.asarray(digit) > 64, 1)
+    inner = ink[:-2, 1:-1] & ink[2:, 1:-1] & ink[1:-1, :-2] & ink[1:-1, 2:]
+    outline = int((ink[1:-1, 1:-1] & ~inner).sum())
+    return 2 * int(ink.sum()) / outline if outline else float("inf")
 
 
 def _as_mnist(ink: Image.Image) -> Tensor:
