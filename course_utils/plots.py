@@ -202,18 +202,19 @@ def lines(
     title: str = "",
     ticks: bool = False,
     scale: str = "linear",
+    y_scale: str = "linear",
 ) -> Figure:
     """Draw one line for each named series over `places`; `ticks` marks each place.
 
-    A series may be shorter than `places`: it ends early. `scale` is that of the places, `linear`
-    or `log`.
+    A series may be shorter than `places`: it ends early. `scale` is that of the places, `y_scale`
+    that of the values, each `linear` or `log`.
     """
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6, 3.2))
         for name, values in series.items():
             marker = "o" if ticks else None
             axis.plot(places[: len(values)], values, marker=marker, ms=4, label=name)
-        axis.set(xlabel=x, ylabel=y, title=title, xscale=scale)
+        axis.set(xlabel=x, ylabel=y, title=title, xscale=scale, yscale=y_scale)
         if ticks:
             axis.set_xticks(places)
         axis.legend()

@@ -15,6 +15,7 @@ from course_utils.switches import SwitchError, switch
 
 # Loggers of Lightning that say what a lesson says itself, or does not need.
 CHATTY = (
+    "fabric.utilities.distributed",
     "fabric.utilities.rank_zero",
     "fabric.utilities.seed",
     "pytorch.trainer.connectors.checkpoint_connector",

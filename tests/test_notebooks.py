@@ -27,6 +27,11 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def without_magics(cell):
+    """Return a cell's Python: also that of a script which `%%writefile` writes."""
+    return "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))
+
+
 def definitions(tree):
     """Return the classes at the top of a program by name, docstrings taken out."""
     found = {}
@@ -49,7 +54,7 @@ SHOWN = [
     for source in LESSONS
     for cell in code_cells(jupytext.read(source))
     if "setup" not in cell.metadata.get("tags", [])
-    for name, dump in definitions(ast.parse(cell.source)).items()
+    for name, dump in definitions(ast.parse(without_magics(cell))).items()
 ]
 
 

@@ -1,0 +1,697 @@
+# %% [markdown]
+# # 6. Scale out: two processes on a laptop, 256 GPUs on a cluster
+#
+# {{badge}}
+#
+# > Several workers train one network: what they compute, proved on two processes of your own machine, what it gains, and what it takes on a cluster.
+#
+# At the end of this lesson you will
+# - know what to write today in place of the flags of old tutorials;
+# - have trained with two processes, by a raw script and by Lightning, and proved both equal, bit for bit;
+# - know why two workers with half a batch each make the steps of one with the whole batch, up to rounding;
+# - have measured what a second worker gains here, and where Amdahl's law says that it will end;
+# - have made a script for a cluster of 256 GPUs, and checked it without one;
+# - have killed a worker in the middle of its work, and gone on from the last checkpoint.
+#
+# **Time**: about 1 minute of computing on a laptop, with full MNIST or with the sample. Everything runs on the CPU.
+#
+# **Builds on**: [lesson 1](01_mlp.ipynb) (the MLP) and [lesson 4](04_one_flag_at_a_time.ipynb) (flags, resuming).
+
+# %% tags=["setup"]
+# {{setup}}
+
+# %%
+import json
+import time
+import warnings
+from itertools import islice
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data.distributed import DistributedSampler
+
+from course_utils import plots
+from course_utils.data import DigitImages
+from course_utils.launch import launch, torchrun
+from course_utils.models import MLP, LitMLP
+from course_utils.parity import Trace, compare, join, trace
+from course_utils.pretend import pretended
+from course_utils.session import start
+
+session = start(42)
+folder = Path("runs/scale")
+folder.mkdir(parents=True, exist_ok=True)
+
+# %% [markdown]
+# ## 1. Old flags, new flags
+#
+# Tutorials from before Lightning 2 ask for hardware in ways that no longer work. Below, each old way is tried,
+# and then what takes its place. But who has eight GPUs at hand? `pretended` lets Lightning *find* them, so that
+# its own checks of the flags run; nothing is computed.
+
+# %%
+flags = {
+    "gpus=8": (dict(gpus=8), dict(accelerator="gpu", devices=8)),
+    "gpus=[1, 3, 5]": (dict(gpus=[1, 3, 5]), dict(accelerator="gpu", devices=[1, 3, 5])),
+    "tpu_cores=8": (dict(tpu_cores=8), dict(accelerator="tpu", devices=8)),
+    "num_processes=8": (dict(num_processes=8), dict(accelerator="cpu", devices=8)),
+    "num_nodes=128": (dict(num_nodes=128), dict(accelerator="gpu", devices=8, num_nodes=128)),
+    "precision=16": (dict(precision=16), dict(precision="16-mixed")),
+}
+
+
+# %%
+def attempt(flags):
+    quiet = dict(logger=False, enable_checkpointing=False)
+    with warnings.catch_warnings(record=True) as warned, pretended(gpus=8, tpus=8):
+        warnings.simplefilter("always")
+        try:
+            trainer = L.Trainer(**({"accelerator": "gpu", "devices": 1} | flags), **quiet)
+        except Exception as error:
+            return f"{type(error).__name__}: {str(error).split('()')[-1].strip()}"
+    said = [str(w.message) for w in warned if "discouraged" in str(w.message)]
+    devices = f"{trainer.num_nodes} x {trainer.num_devices} devices, {trainer.precision}"
+    return f"accepted ({devices})" + (f", but {said[0].split('but ')[-1]}" if said else "")
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+for old, (before, after) in flags.items():
+    print(f"{old:16} {attempt(before)}")
+    print(f"{'':16} today: {', '.join(f'{k}={v!r}' for k, v in after.items())}: {attempt(after)}")
+
+# %% [markdown]
+# Four of the six are gone; the other two still work, one of them with a word of warning. `accelerator` says
+# which hardware, `devices` how much of it on each machine, `num_nodes` how many machines. Would the check find
+# a flag that is wrong? Nine GPUs of eight, seven TPU cores, a hardware that nobody makes:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+for wrong in (
+    dict(accelerator="gpu", devices=9),
+    dict(accelerator="tpu", devices=7),
+    dict(accelerator="abacus", devices=1),
+):
+    print(attempt(wrong).splitlines()[0])
+    assert "accepted" not in attempt(wrong)
+
+# %% [markdown]
+# ## 2. Data-parallel, by hand
+#
+# The idea: every worker has the whole network and a share of each batch. Each computes the gradient of its
+# share; they average their gradients; each makes the same step. All stay equal, as they started equal.
+#
+# Workers are processes, and processes run scripts. So here is some data in a file, then a script, piece by
+# piece. (The first line of each cell writes the rest to the file; `-a` adds to it.)
+
+# %%
+digits = DigitImages(session.digits.root)
+images, labels = digits.images[:6400], digits.labels[:6400]
+torch.save((images, labels), folder / "digits.pt")
+print(tuple(images.shape), tuple(labels.shape))
+
+# %%
+# %%writefile runs/scale/raw_ddp.py
+from itertools import islice
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data.distributed import DistributedSampler
+
+from course_utils.parity import trace
+
+EPOCHS, BATCHES, BATCH = 2, 40, 64
+
+# %% [markdown]
+# **Find the others.** `torchrun` tells each process its number (the *rank*) and where to meet. `gloo` is
+# what CPUs talk with; GPUs use `nccl`.
+
+# %%
+# %%writefile -a runs/scale/raw_ddp.py
+
+dist.init_process_group("gloo")
+rank, workers = dist.get_rank(), dist.get_world_size()
+
+# %% [markdown]
+# **Share the data.** The sampler deals out the shuffled digits like cards: with two workers, the first takes
+# numbers 0, 2, 4, …, the second 1, 3, 5, …. And each takes half a batch, so that the batch stays what it was.
+
+# %%
+# %%writefile -a runs/scale/raw_ddp.py
+
+digits = TensorDataset(*torch.load("runs/scale/digits.pt", weights_only=True))
+sampler = DistributedSampler(digits, seed=42)
+loader = DataLoader(digits, batch_size=BATCH // workers, sampler=sampler)
+
+# %% [markdown]
+# **Wrap the model.** `DistributedDataParallel` sends the first worker's weights to all, and from then on
+# averages gradients during `backward`. The optimizer stays as it is.
+
+# %%
+# %%writefile -a runs/scale/raw_ddp.py
+
+torch.manual_seed(42)
+layers = nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 10)
+model = nn.Sequential(nn.Flatten(), *layers)
+parallel = DistributedDataParallel(model)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+# %% [markdown]
+# **Train.** It is the loop that you know, with two lines more: `set_epoch`, without which each epoch has
+# the same order; and `if rank == 0`, without which each worker prints the same.
+
+# %%
+# %%writefile -a runs/scale/raw_ddp.py
+
+with trace(model) as record:
+    for epoch in range(EPOCHS):
+        sampler.set_epoch(epoch)
+        for x, y in islice(loader, BATCHES):
+            loss = F.cross_entropy(parallel(x), y)  # parallel, not model
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        if rank == 0:
+            print(f"epoch {epoch + 1} done, loss of my last half batch: {loss:.4f}")
+
+# %% [markdown]
+# **Save once.** All workers have the same weights, so one of them writes the file. Only the port doctor wants
+# every worker's trace.
+
+# %%
+# %%writefile -a runs/scale/raw_ddp.py
+
+record.save(f"runs/scale/raw-{rank}.pt")
+if rank == 0:
+    torch.save(model.state_dict(), "runs/scale/raw_weights.pt")
+dist.destroy_process_group()
+
+# %% [markdown]
+# Now start it, as one would in a terminal. (`torchrun` here is a small helper of the course: it starts the
+# program of that name, shows what the workers print, and leaves no process behind.)
+
+# %%
+torchrun("runs/scale/raw_ddp.py", workers=2)
+
+# %% [markdown]
+# ## 3. The same in Lightning
+#
+# What is left of the script? The data and three flags. Lightning meets the others, puts a `DistributedSampler`
+# into the loader (seeded by `seed_everything`), calls `set_epoch`, wraps the module, and saves once.
+
+# %%
+# %%writefile runs/scale/lit_ddp.py
+import warnings
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from course_utils.models import LitMLP
+from course_utils.parity import trace
+from course_utils.session import quieten
+
+quieten()
+warnings.simplefilter("ignore")  # advice on validation and logging, which are not the topic here
+L.seed_everything(42, verbose=False)
+digits = TensorDataset(*torch.load("runs/scale/digits.pt", weights_only=True))
+loader = DataLoader(digits, batch_size=32, shuffle=True)  # each worker's half of 64
+
+# %%
+# %%writefile -a runs/scale/lit_ddp.py
+
+lit = LitMLP()
+short = dict(max_epochs=2, limit_train_batches=40, limit_val_batches=0)
+quiet = dict(logger=False, enable_model_summary=False, enable_progress_bar=False)
+trainer = L.Trainer(accelerator="cpu", devices=2, strategy="ddp", **short, **quiet)
+with trace(lit.model) as record:
+    trainer.fit(lit, loader)
+record.save(f"runs/scale/lit-{trainer.global_rank}.pt")
+if trainer.is_global_zero:
+    print(f"{trainer.world_size} workers, {trainer.global_step} steps each")
+
+# %%
+torchrun("runs/scale/lit_ddp.py", workers=2)
+
+# %% [markdown]
+# ## 4. The proof
+#
+# Four traces lie in files, two of each script. `join` makes one run of the workers' traces. On the way it
+# checks what data-parallel training promises: that all workers have the same gradient in each step, and the
+# same weights after it.
+
+# %%
+raw = join([Trace.load(folder / f"raw-{rank}.pt") for rank in (0, 1)])
+lit = join([Trace.load(folder / f"lit-{rank}.pt") for rank in (0, 1)])
+print("each step has half batches of", [call.size for call in raw.steps[0].calls])
+
+# %% tags=["verdict"]
+# NBVAL_CHECK_OUTPUT
+report = compare(raw, lit, names=("raw DDP", "Lightning DDP"))
+report.assert_identical()
+print(report.verdict)
+
+# %%
+report
+
+# %% [markdown]
+# ## 5. What do two workers compute?
+#
+# The claim: the same as one process with the whole batch. Here is that process, in a plain loop, with the same
+# 64 digits in each step. Its sampler deals to a single worker.
+
+
+# %%
+def batches(epochs=2, count=40, size=64):
+    dataset = TensorDataset(images, labels)
+    sampler = DistributedSampler(dataset, num_replicas=1, rank=0, seed=42)
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        yield from islice(DataLoader(dataset, batch_size=size, sampler=sampler), count)
+
+
+# %%
+def whole(model):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for x, y in batches():
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+# %%
+def traced(loop):
+    torch.manual_seed(42)
+    model = MLP()
+    with trace(model) as record:
+        loop(model)
+    return record
+
+
+one = traced(whole)
+print(compare(one, raw, names=("one process", "two workers")))
+
+# %% [markdown]
+# Equal within rounding, and the doctor says why: the same samples, added up in another order. You can see it
+# in the loss of a single batch. Both lines are right; they round at other places:
+
+# %%
+x, y = next(batches())
+torch.manual_seed(42)
+losses = F.cross_entropy(MLP()(x), y, reduction="none")
+print(f"mean of 64:            {losses.mean():.9f}")
+print(f"mean of means of 32:   {(losses[0::2].mean() + losses[1::2].mean()) / 2:.9f}")
+
+# %% [markdown]
+# If that is the whole reason, then a single process that takes two halves, in the same way, must agree
+# *bit for bit*. Each half's loss is divided by 2, and the gradients add up:
+
+
+# %%
+def in_halves(model):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for x, y in batches():
+        optimizer.zero_grad()
+        for rank in (0, 1):
+            (F.cross_entropy(model(x[rank::2]), y[rank::2]) / 2).backward()
+        optimizer.step()
+
+
+# %% tags=["verdict", "result"]
+# NBVAL_CHECK_OUTPUT
+halves = compare(traced(in_halves), raw, names=("one process, two halves", "two workers"))
+halves.assert_identical()
+print(halves.verdict)
+
+# %% [markdown]
+# So that is data-parallel training: gradient accumulation, in which the parts are computed at the same time.
+#
+# ### The batch that nobody divided
+#
+# Leave `batch_size=64` in the script, and start it with eight workers: a step now sees 512 digits, and an epoch
+# has an eighth of the steps. As you have just proved, one process with a batch of 512 does the same. What
+# becomes of the training?
+
+
+# %%
+def train(batch_size, lr):
+    torch.manual_seed(42)
+    model, losses = MLP(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    for x, y in batches(epochs=3, count=None, size=batch_size):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses += [loss.item()] * batch_size
+    return losses[: 3 * len(labels)]
+
+
+# %%
+runs = {
+    "one worker: batch 64, rate 0.05": train(64, 0.05),
+    "eight workers: batch 512, rate 0.05": train(512, 0.05),
+    "eight workers: batch 512, rate 0.4": train(512, 0.4),
+}
+seen = range(0, 3 * len(labels), 64)
+smooth = {name: plots.running_mean(losses, 2048)[::64] for name, losses in runs.items()}
+plots.lines(seen, smooth, x="digits seen", y="training loss (mean over 2,048 digits)")
+
+# %% [markdown]
+# With the old learning rate, eight workers learn less from the same digits: they make an eighth of the steps,
+# and each is as long as before. The **linear scaling rule** multiplies the rate by the number of workers:
+# the third curve comes back to the first. It is a rule of thumb for plain SGD, and it has limits: at the start a
+# large rate can be too large (so people warm up), and for very large batches it fails.
+#
+# ## 6. What does a second worker gain?
+#
+# Two workers share the arithmetic, and pay for averaging their gradients. Let us measure both, for the
+# networks of lessons 1 and 3 and a batch of 256. This script needs no data: noise is as much work as digits.
+
+# %%
+# %%writefile runs/scale/speed.py
+import json
+import time
+from statistics import median
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+dist.init_process_group("gloo")
+rank, BATCH, STEPS, ROUNDS = dist.get_rank(), 256, 4, 9
+
+
+def step(model, x, y):
+    model.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+
+
+# %%
+# %%writefile -a runs/scale/speed.py
+
+
+def timed(run):
+    dist.barrier()
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        run()
+    return (time.perf_counter() - start) / STEPS
+
+
+# %% [markdown]
+# Three things take turns: the whole batch in one worker, while the other waits; half a batch in each, without
+# a word; and half a batch in each with DDP. The last two differ by the **talking**.
+
+# %%
+# %%writefile -a runs/scale/speed.py
+
+
+def measure(model, x):
+    y = torch.arange(BATCH) % 10
+    parallel, half = DistributedDataParallel(model), BATCH // 2
+    runs = {
+        "one": lambda: step(model, x, y) if rank == 0 else None,
+        "silent": lambda: step(model, x[:half], y[:half]),
+        "two": lambda: step(parallel, x[:half], y[:half]),
+    }
+    rounds = [{name: timed(run) for name, run in runs.items()} for _ in range(ROUNDS)]
+    times = {name: median(one[name] for one in rounds) for name in runs}
+    return times | {"talk": median(one["two"] - one["silent"] for one in rounds)}
+
+
+# %%
+# %%writefile -a runs/scale/speed.py
+
+relu, flat, pool = nn.ReLU(), nn.Flatten(), nn.MaxPool2d(2)
+mlp = [flat, nn.Linear(784, 128), relu, nn.Linear(128, 256), relu, nn.Linear(256, 10)]
+convolutions = [nn.Conv2d(1, 6, 5), relu, pool, nn.Conv2d(6, 16, 5), relu, pool]
+linear = [nn.Linear(400, 120), relu, nn.Linear(120, 84), relu, nn.Linear(84, 10)]
+inputs = {"MLP": (mlp, 28), "LeNet": ([*convolutions, flat, *linear], 32)}
+
+results = {}
+for name, (layers, side) in inputs.items():
+    results[name] = measure(nn.Sequential(*layers), torch.randn(BATCH, 1, side, side))
+if rank == 0:
+    with open("runs/scale/speed.json", "w") as file:
+        json.dump(results, file)
+dist.destroy_process_group()
+
+# %%
+torchrun("runs/scale/speed.py", workers=2)
+speed = json.loads((folder / "speed.json").read_text())
+print(f"{'':8}{'one worker':>20}{'two workers':>20}{'gain':>8}{'one step':>12}{'talking':>10}")
+for name, s in speed.items():
+    print(f"{name:8}{256 / s['one']:10,.0f} samples/s{256 / s['two']:10,.0f} samples/s", end="")
+    print(f"{s['one'] / s['two']:8.2f}{1000 * s['one']:9.1f} ms{1000 * s['talk']:7.1f} ms")
+
+# %% [markdown]
+# The two send about as much, 136,074 gradients and 61,706, but LeNet has far more arithmetic between two
+# talks. What counts is the ratio. (Numbers of a laptop whose second core is busy look worse.)
+#
+# ### Amdahl's law
+#
+# With n workers the arithmetic takes the n-th part of its time; the talking does not shrink. So a step takes
+# one / n + talk, and however many workers there are, they are never more than one / talk times as fast.
+
+
+# %%
+def times_as_fast(s, workers):
+    return s["one"] / (s["one"] / workers + s["talk"])
+
+
+counts = [2**power for power in range(1, 9)]
+predicted = {
+    f"{name} (predicted)": [times_as_fast(s, n) for n in counts] for name, s in speed.items()
+}
+plots.lines(
+    counts,
+    {"no talking at all": counts, **predicted},
+    x="workers",
+    y="times as fast as one worker",
+    title="A prediction from the numbers of two workers",
+    scale="log",
+    y_scale="log",
+)
+
+# %%
+for name, s in speed.items():
+    at = {n: times_as_fast(s, n) for n in (2, 256, 10**9)}
+    print(
+        f"{name:6} 2 workers: measured {s['one'] / s['two']:.2f}, predicted {at[2]:.2f};", end=" "
+    )
+    print(f"256 workers: predicted {at[256]:.1f}; more than any number: {at[10**9]:.1f}")
+
+# %% [markdown]
+# Beyond two workers that is a prediction, not a measurement. It knows nothing of the network between machines,
+# nor of GPUs, which talk and compute much faster. But its message holds: a network with much arithmetic for
+# each gradient that is sent scales far, and so does a larger batch for each worker.
+#
+# ## 7. A cluster
+#
+# On a cluster, SLURM starts the processes: as many on each machine as there are devices. The Trainer's settings
+# and the script have to say the same, or nothing starts. So the script is made from the settings.
+
+# %%
+from course_utils.slurm import SlurmError, check_slurm_script, slurm_script
+
+cluster = dict(accelerator="gpu", devices=8, num_nodes=32, strategy="ddp")
+script = slurm_script(cluster, "python train.py", time="24:00:00")
+print(script)
+
+# %% [markdown]
+# Nobody here has 256 GPUs, and still it can be checked: bash reads it; SLURM's variables are made from its
+# header; and Lightning's own `SLURMEnvironment` reads them, for the last of the 256 tasks.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+print(check_slurm_script(script, cluster))
+with pretended(gpus=8):
+    trainer = L.Trainer(**cluster, logger=False, enable_checkpointing=False)
+print(f"the Trainer expects {trainer.world_size} workers")
+
+# %% [markdown]
+# And if settings and script disagree? That is the mistake that one makes at midnight. Some of its forms:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+for right, wrong in (("nodes=32", "nodes=16"), ("SIGUSR1", "SIGTERM"), ("srun ", "")):
+    try:
+        check_slurm_script(script.replace(right, wrong), cluster)
+        raise AssertionError("a wrong script passed")
+    except SlurmError as error:
+        print("-", error)
+
+# %% [markdown]
+# ### When the time is up
+#
+# Clusters stop jobs after a limit. The line `--signal=SIGUSR1@90` asks for a signal 90 seconds before. Lightning
+# catches it, saves a checkpoint, and asks SLURM to put the job into the queue again (`--requeue` allows that);
+# the next start finds the checkpoint by itself.
+#
+# ### When the network is too large
+#
+# DDP keeps the whole of everything on each GPU. How much is that? Count the bytes after one step of Adam:
+
+# %%
+model = MLP()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+F.cross_entropy(model(x), y).backward()
+optimizer.step()
+state = [t for s in optimizer.state.values() for t in s.values() if t.dim() > 0]
+count = sum(p.numel() for p in model.parameters())
+parts = dict(weights=model.parameters(), gradients=[p.grad for p in model.parameters()], Adam=state)
+for name, tensors in parts.items():
+    print(f"{name:10}{sum(t.nbytes for t in tensors) / count:4.0f} bytes a weight")
+
+# %% [markdown]
+# 16 bytes a weight. For an MLP that is nothing. For a language model? This one is built on the device `meta`,
+# where tensors have a shape and no memory.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+with torch.device("meta"):
+    layer = nn.TransformerEncoderLayer(d_model=4096, nhead=32, dim_feedforward=16384)
+    large = nn.ModuleList(
+        [layer] + [nn.TransformerEncoderLayer(4096, 32, 16384) for _ in range(31)]
+    )
+weights = sum(p.numel() for p in large.parameters())
+print(f"{weights / 1e9:.2f} billion weights: {16 * weights / 1e9:.0f} GB on each GPU with DDP")
+for gpus in (2, 8, 256):
+    print(f"shared among {gpus:3} GPUs: {16 * weights / gpus / 1e9:6.1f} GB on each")
+
+# %% [markdown]
+# A GPU of 80 GB cannot hold the first, and can hold the second. That sharing is **FSDP** (*fully sharded data
+# parallel*): each GPU keeps a part of weights, gradients and Adam's averages, and fetches the rest when it is
+# needed. It begins to matter at 80 / 16 = 5 billion weights on such a GPU, earlier in truth, as
+# activations need room too. The flag:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+print(attempt(dict(accelerator="gpu", devices=8, strategy="fsdp")))
+
+# %% [markdown]
+# ## 8. A worker dies
+#
+# With many workers, one of them will fail one day. What happens then? A longer run, with a checkpoint after each
+# epoch:
+
+# %%
+# %%writefile runs/scale/long.py
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader, TensorDataset
+
+from course_utils.models import LitMLP
+from course_utils.session import quieten
+
+quieten()
+L.seed_everything(42, verbose=False)
+digits = TensorDataset(*torch.load("runs/scale/digits.pt", weights_only=True))
+loader = DataLoader(digits, batch_size=32, shuffle=True)
+keep = ModelCheckpoint("runs/scale/long", save_last=True, enable_version_counter=False)
+quiet = dict(logger=False, enable_model_summary=False, enable_progress_bar=False)
+devices = dict(accelerator="cpu", devices=2, strategy="ddp")
+trainer = L.Trainer(max_epochs=2000, limit_val_batches=0, callbacks=[keep], **devices, **quiet)
+trainer.fit(LitMLP(), loader)
+
+# %% [markdown]
+# Start it, wait for a checkpoint, and kill the second worker, as a lack of memory would: at once, without a
+# word. Then wait, but not for ever: if the launcher did not end, the last line would stop everything
+# after 60 seconds, with an error.
+
+# %%
+import shutil
+
+last = folder / "long" / "last.ckpt"
+shutil.rmtree(last.parent, ignore_errors=True)
+with launch("runs/scale/long.py", workers=2) as run:
+    end = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert last.exists(), run.lines
+    run.workers()[1].kill()
+    killed = time.monotonic()
+    code = run.wait(timeout=60)
+print(f"the launcher ended {time.monotonic() - killed:.1f} s after the kill, with exit code {code}")
+assert code != 0
+
+# %%
+found = [line.strip() for line in run.lines if "exitcode" in line or "Signal" in line]
+print(*dict.fromkeys(line for line in found if "/" not in line), sep="\n")
+print("left over:", run.workers())
+
+# %% [markdown]
+# The launcher noticed, stopped the other worker, and ended with an error: nothing hangs, and nobody takes the
+# run for a finished one. And the checkpoint?
+
+# %%
+checkpoint = torch.load(last, weights_only=True)
+print("whole; epochs done:", checkpoint["epoch"] + 1, "steps:", checkpoint["global_step"])
+
+# %% [markdown]
+# It resumes: with the same two workers, or with what is left. Here, one process goes on for two epochs, with
+# whole batches:
+
+# %%
+quiet = dict(logger=False, enable_checkpointing=False, enable_model_summary=False)
+quiet |= dict(enable_progress_bar=False, limit_val_batches=0, accelerator="cpu", devices=1)
+trainer = L.Trainer(max_epochs=checkpoint["epoch"] + 3, **quiet)
+loader = DataLoader(TensorDataset(images, labels), batch_size=64, shuffle=True)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # no validation here, and one callback less
+    trainer.fit(LitMLP(), loader, ckpt_path=last, weights_only=True)
+steps = trainer.global_step - checkpoint["global_step"]
+print(f"went on from step {checkpoint['global_step']} for {steps} steps of {len(loader)} an epoch")
+assert steps == 2 * len(loader)
+
+# %% [markdown]
+# ## Recap
+#
+# 1. `accelerator`, `devices`, `num_nodes`: which hardware, how much of it on a machine, how many machines.
+# 2. Data-parallel training is gradient accumulation whose parts are computed at the same time. Two workers with
+#    half a batch each make the steps of one with the whole batch, up to rounding.
+# 3. Raw DDP takes a process group, a sampler, `set_epoch`, a wrapper, and care about who prints and saves. The
+#    Trainer takes a flag, and does the same, bit for bit.
+# 4. An undivided batch is a larger batch: fewer steps, and another learning rate.
+# 5. The share of talking decides how far it scales. Measure it before you ask for 256 GPUs.
+# 6. A worker that dies ends the run. What was saved, can go on.
+#
+# ## Common mistakes
+#
+# - **Calling `model` in place of the wrapped model**: gradients are not averaged, the workers drift apart, and
+#   nothing fails. `join` finds it.
+# - **Forgetting `set_epoch`**: every epoch has the same order.
+# - **A number of samples that cannot be divided**: the sampler gives some digits to two workers, so that all have
+#   the same number of batches. In an evaluation they would count twice: evaluate with one device.
+# - **Logging without `sync_dist=True`**: what you see is the first worker's share.
+# - **Printing or saving in every worker**: two processes write the same file at the same time.
+#
+# ## Exercises
+#
+# 1. **Three workers.** Start `raw_ddp.py` with `workers=3` (64 // 3 = 21), join its traces, and write the loop of
+#    one process that is equal to it. Bit for bit, or within rounding?
+# 2. **The forgotten wrapper.** Write `model(x)` in place of `parallel(x)` into a copy of the script. What does
+#    `join` say, and at which step?
+# 3. **Talk less.** Accumulate four batches in each worker before a step (`accumulate_grad_batches=4`; in the raw
+#    script `parallel.no_sync()` for three of four). Prove both equal. How much does the talking share of a step shrink?
+#
+# ## Read on
+#
+# - [GPU training](https://lightning.ai/docs/pytorch/stable/accelerators/gpu_intermediate.html) and
+#   [clusters](https://lightning.ai/docs/pytorch/stable/clouds/cluster_advanced.html), in Lightning's documentation.
+# - [DistributedDataParallel](https://docs.pytorch.org/docs/stable/notes/ddp.html): how it talks while it computes.
+# - Goyal et al. (2017), [Accurate, large minibatch SGD](https://arxiv.org/abs/1706.02677): the linear scaling rule.
+# - Rajbhandari et al. (2020), [ZeRO](https://arxiv.org/abs/1910.02054): the idea behind FSDP, and the bytes.
