@@ -90,9 +90,10 @@ class Launch:
         self._reader.join(GRACE)
 
     def _read(self) -> None:
-        for line in self._launcher.stdout:
-            self.lines.append(line.rstrip("\n"))
-            self._new.put(self.lines[-1])
+        with self._launcher.stdout as output:
+            for line in output:
+                self.lines.append(line.rstrip("\n"))
+                self._new.put(self.lines[-1])
 
     def _tail(self) -> str:
         last = [line for line in self.lines if line.strip()][-12:]

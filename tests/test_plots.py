@@ -126,3 +126,17 @@ def test_lines_over_places_of_their_own():
     axis = plots.lines([-1.0, 0.0, 1.0], {"f": [1, 0, 1], "short": [2]}, x="x", y="y").axes[0]
     assert list(axis.lines[0].get_xdata()) == [-1, 0, 1]
     assert list(axis.lines[1].get_xdata()) == [-1]
+
+
+def test_bars_side_by_side_have_one_scale_each():
+    panels = {"µs": {"a": 400.0, "b": 70.0}, "thousand/s": {"a": 21.0, "b": 45.0}}
+    left, right = plots.bars_side_by_side(panels, form="{:,.0f}").axes
+    assert [bar.get_width() for bar in right.patches] == [21, 45]
+    assert left.get_xlim()[1] > 400 and right.get_xlim()[1] < 100
+    assert [text.get_text() for text in left.texts] == ["400", "70"]
+    assert (left.get_xlabel(), right.get_xlabel()) == tuple(panels)
+
+
+def test_bars_side_by_side_need_the_same_names():
+    with pytest.raises(ValueError, match="same names"):
+        plots.bars_side_by_side({"x": {"a": 1.0}, "y": {"b": 1.0}})
