@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -29,6 +30,7 @@ class Launch:
     def __init__(self, command: list[str]):
         self.lines: list[str] = []
         self._new: queue.Queue[str] = queue.Queue()
+        self._seen: dict[int, psutil.Process] = {}  # what may outlive a launcher that was killed
         self._launcher = psutil.Popen(
             command,
             env={**os.environ, **_surroundings()},
@@ -50,10 +52,9 @@ class Launch:
     def workers(self) -> list[psutil.Process]:
         """Return the worker processes that run now, in order of their rank."""
         ranked = {}
-        with suppress(psutil.NoSuchProcess):
-            for child in self._launcher.children(recursive=True):
-                with suppress(psutil.Error, KeyError):
-                    ranked[int(child.environ()["RANK"])] = child
+        for child in self._children():
+            with suppress(psutil.Error, KeyError):
+                ranked[int(child.environ()["RANK"])] = child
         return [ranked[rank] for rank in sorted(ranked)]
 
     def wait(self, timeout: float, show: bool = False) -> int:
@@ -62,7 +63,9 @@ class Launch:
         Raises LaunchError after `timeout` seconds, and stops everything then.
         """
         end = time.monotonic() + timeout
-        while self._reader.is_alive() or not self._new.empty():
+        # Workers whose launcher was killed keep its output open: they are not waited for.
+        while self._launcher.poll() is None or not self._new.empty():
+            self._children()
             with suppress(queue.Empty):
                 line = self._new.get(timeout=0.1)
                 if show:
@@ -70,15 +73,14 @@ class Launch:
             if time.monotonic() > end:
                 self.stop()
                 raise LaunchError(f"The workers were stopped after {timeout:g} s.{self._tail()}")
-        code = self._launcher.wait(GRACE)
         self.stop()
-        return code
+        while show and not self._new.empty():
+            print(self._new.get())
+        return self._launcher.wait()
 
     def stop(self) -> None:
         """End launcher and workers: politely, and after a few seconds by force."""
-        processes = [self._launcher]
-        with suppress(psutil.NoSuchProcess):
-            processes += self._launcher.children(recursive=True)
+        processes = [self._launcher, *self._children()]
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
@@ -88,6 +90,13 @@ class Launch:
                 process.kill()
         psutil.wait_procs(left, timeout=GRACE)
         self._reader.join(GRACE)
+
+    def _children(self) -> list[psutil.Process]:
+        """Return the processes that run below the launcher, or did when they were last seen."""
+        with suppress(psutil.NoSuchProcess):
+            for child in self._launcher.children(recursive=True):
+                self._seen[child.pid] = child
+        return [child for child in self._seen.values() if child.is_running()]
 
     def _read(self) -> None:
         with self._launcher.stdout as output:
@@ -127,6 +136,10 @@ def torchrun(script: str, *arguments: object, workers: int = 2, timeout: float =
 
 def _surroundings() -> dict[str, str]:
     variables = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    # A script looks for packages where it lies; the course may only be on this process's path.
+    here = str(Path(__file__).parent.parent)
+    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables["PYTHONPATH"] = os.pathsep.join(paths)
     # Without a network, a machine's own name may lead nowhere; the loopback is always there.
     if os.name == "posix" and "GLOO_SOCKET_IFNAME" not in os.environ:
         names = [name for _, name in socket.if_nameindex() if name.startswith("lo")]

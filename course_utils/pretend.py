@@ -1,5 +1,6 @@
 """Hardware that is not there, for as long as it takes to build a Trainer."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,7 +26,7 @@ TORCH_XLA = (
 
 @contextmanager
 def pretended(gpus: int = 0, tpus: int = 0) -> Iterator[None]:
-    """Let Lightning find this many GPUs, or TPU cores, as in a script, in the `with` block.
+    """Let Lightning find this many GPUs, or TPU cores, in the `with` block, as in a script.
 
     Trainers can be built, and Lightning's own checks of their flags run: it refuses devices that
     it does not find, and numbers that the hardware does not have. Nothing can be computed.
@@ -37,6 +38,10 @@ def pretended(gpus: int = 0, tpus: int = 0) -> Iterator[None]:
         stack.enter_context(patch("torch.cuda.is_available", return_value=gpus > 0))
         # In a notebook, Lightning refuses strategies that start a script again.
         stack.enter_context(patch.object(accelerator_connector, "_IS_INTERACTIVE", False))
+        # On a cluster, Lightning asks SLURM how many workers there are.
+        stack.enter_context(patch.dict(os.environ))
+        for name in [name for name in os.environ if name.startswith("SLURM_")]:
+            del os.environ[name]
         if tpus:
             _pretend_tpus(stack, tpus)
         yield

@@ -89,7 +89,7 @@ def check_slurm_script(text: str, trainer: Mapping[str, object]) -> Checked:
     nodes, devices = _sizes(trainer)
     bash = _read_by_bash(text)
     options = _options(text)
-    if not re.search(r"^\s*srun\s", text, re.MULTILINE):
+    if not re.search(r"^[^#\n]*\bsrun\s", text, re.MULTILINE):
         raise SlurmError("Nothing starts the tasks: put `srun` before the command that trains.")
     variables = _variables(options)
     watched = _Watched(variables)
@@ -155,7 +155,8 @@ def _sizes(trainer: Mapping[str, object]) -> tuple[int, int]:
 
 def _read_by_bash(text: str) -> bool:
     bash = shutil.which("bash")
-    if bash is None:
+    # On Windows there may be a program of that name which only offers to install one.
+    if bash is None or subprocess.run([bash, "-c", "exit 0"], timeout=30, check=False).returncode:
         return False
     done = subprocess.run(
         [bash, "-n"], input=text, capture_output=True, text=True, timeout=30, check=False
@@ -175,8 +176,11 @@ def _options(text: str) -> dict[str, str]:
         if line.startswith("#SBATCH"):
             found = HEADER.match(line)
             if command or not found:
-                why = f"it comes after {command!r}" if command else "it has no --option=value"
-                raise SlurmError(f"SLURM would not read {line!r}: {why}.")
+                raise SlurmError(
+                    f"SLURM would not read {line!r}: it comes after {command!r}."
+                    if command
+                    else f"{line!r}: write each option as #SBATCH --option=value, to be checked."
+                )
             options[found[1]] = found[2] or ""
         elif line.strip() and not line.startswith("#"):
             command = command or line.strip()

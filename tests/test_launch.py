@@ -66,6 +66,15 @@ def test_who_ignores_a_polite_end_is_killed(monkeypatch):
         assert gone(run._launcher.pid)
 
 
+def test_orphans_of_a_killed_launcher_are_stopped():
+    with started(SLEEPING) as run:
+        child = child_of(run)
+        run._children()  # as `wait` does all the time
+        run._launcher.kill()
+        assert run.wait(30) != 0
+        assert gone(child)
+
+
 def test_a_failing_worker_is_an_error_with_its_last_words(tmp_path, capsys):
     script = tmp_path / "fails.py"
     script.write_text(

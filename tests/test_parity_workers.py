@@ -73,7 +73,7 @@ def traced(loop, *args, **kwargs):
 def test_parts_of_a_batch_are_equal_to_the_whole_within_rounding():
     report = compare(traced(whole), traced(in_parts))
     assert report.verdict == "equal within rounding"
-    assert "parts of other sizes" in report.explain()
+    assert "went through in other parts" in report.explain()
     assert "batches of 16" in report.explain() and "batches of 8 + 8" in report.explain()
 
 
@@ -142,6 +142,32 @@ def test_weights_changed_in_one_worker_are_found():
     second.steps[2] = replace(second.steps[2], weights=first.steps[1].weights)
     with pytest.raises(ParityError, match="weights of workers 0 and 1 part at step 3"):
         join([first, second])
+
+
+def test_halves_that_were_dealt_otherwise_are_the_same_batch():
+    model = network()
+    with trace(model) as record:
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for x, y in batches():
+            optimizer.zero_grad()
+            for half, labels in zip(x.split(8), y.split(8), strict=True):
+                (F.cross_entropy(model(half), labels) / 2).backward()
+            optimizer.step()
+    assert compare(traced(in_parts), record).verdict == "equal within rounding"
+
+
+def test_workers_with_the_same_samples_are_found():
+    with pytest.raises(ParityError, match="given the same samples in each step"):
+        join([traced(whole), traced(whole)])
+
+
+@pytest.mark.parametrize("ranks", [[(0, 3), (1, 3)], [(1, 2), (0, 2)], [(0, 2), (0, 2)]])
+def test_a_worker_that_is_missing_or_misplaced_is_found(ranks):
+    traces = worker_traces()
+    for record, worker in zip(traces, ranks, strict=True):
+        record.worker = worker
+    with pytest.raises(ValueError, match="one of each worker of a run"):
+        join(traces)
 
 
 def test_nothing_to_join():

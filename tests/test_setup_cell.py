@@ -36,7 +36,7 @@ def ask(python, folder):
 
 def test_the_set_up_cell_brings_the_package_and_leaves_torch(clone, tmp_path):
     """An environment with torch and Jupyter, but not the package, and an empty folder."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     scripts = "Scripts" if os.name == "nt" else "bin"
     python = str(tmp_path / "venv" / scripts / "python")
     paths = {"base": str(tmp_path / "venv"), "platbase": str(tmp_path / "venv")}

@@ -54,7 +54,7 @@ def test_other_sizes(trainer, tasks, gpus):
         ("set -euo", "if set -euo", "bash cannot read"),
         ("#!/bin/bash\n", "", "first line"),
         ("\nset", "\ncd x\n#SBATCH --mem=8G\nset", "comes after 'cd x'"),
-        ("--nodes=32", "nodes 32", "would not read"),
+        ("--nodes=32", "nodes 32", "write each option"),
     ],
 )
 def test_a_script_that_does_not_fit_is_refused(right, wrong, complaint):

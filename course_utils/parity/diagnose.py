@@ -602,8 +602,8 @@ def rounding(pair: Pair) -> Diagnosis:
         evidence.append(pair.say("{} threads", pair.a.threads, pair.b.threads))
     elif pair.regrouped(0):
         cause = (
-            "The same samples went through in parts of other sizes (accumulated, or shared by "
-            "several workers), so their gradients were added up in another order."
+            "The same samples went through in other parts (accumulated, or shared by several "
+            "workers), so their gradients were added up in another order."
         )
         mend = "Nothing is wrong. For the same bits, divide the batches alike on both sides."
         parts = (
@@ -613,7 +613,8 @@ def rounding(pair: Pair) -> Diagnosis:
     else:
         cause = (
             "Both compute the same thing in another order of operations: another formula for the "
-            "same loss, fused kernels, or kernels that are not deterministic on a GPU."
+            "same loss, gradients of several workers added up in another order, fused kernels, or "
+            "kernels that are not deterministic on a GPU."
         )
         mend = (
             "Nothing is wrong. For the same bits, use the same formulas on both sides, and on a "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from course_utils.parity.fingerprint import fingerprint
 from course_utils.parity.record import Step
 from course_utils.parity.report import ParityError
 from course_utils.parity.trace import Trace
@@ -13,12 +14,12 @@ def join(traces: Sequence[Trace]) -> Trace:
 
     Each step of it holds the batches and losses of all workers. What data-parallel training
     promises is checked on the way: that all workers have the same weights at the start, the same
-    gradient in each step (the average over all of them), and the same weights after it.
+    gradient in each step (the average over all of them), and the same weights after it; and
+    that each has samples of its own.
 
-    Raises `ParityError` where they part, and ValueError if there is no trace.
+    Raises `ParityError` where that is not so, and ValueError if a worker's trace is missing.
     """
-    if not traces:
-        raise ValueError("join() got no traces: give it one of each worker, in order of rank.")
+    _check_ranks(traces)
     first = traces[0]
     for rank, other in enumerate(traces[1:], start=1):
         _check(first, other, rank)
@@ -26,7 +27,20 @@ def join(traces: Sequence[Trace]) -> Trace:
     joined.__dict__.update(first.__getstate__())
     joined.steps = [_joined(steps) for steps in zip(*(t.steps for t in traces), strict=True)]
     joined.random = any(trace.random for trace in traces)
+    joined.worker = None
     return joined
+
+
+def _check_ranks(traces: Sequence[Trace]) -> None:
+    if not traces:
+        raise ValueError("join() got no traces: give it one of each worker, in order of rank.")
+    known = [trace.worker for trace in traces]
+    if None not in known and known != [(rank, known[0][1]) for rank in range(known[0][1])]:
+        given = ", ".join(f"{rank} of {workers}" for rank, workers in known)
+        raise ValueError(
+            f"join() got the traces of workers {given}: give it one of each worker of a run, in "
+            "order of rank."
+        )
 
 
 def _check(first: Trace, other: Trace, rank: int) -> None:
@@ -35,8 +49,7 @@ def _check(first: Trace, other: Trace, rank: int) -> None:
             f"Worker 0 made {len(first.steps):,} steps, worker {rank} {len(other.steps):,}: each "
             "needs the same number of batches. Give each loader a `DistributedSampler`."
         )
-    starts = [{k: v.tolist() for k, v in t.start.parameters.items()} for t in (first, other)]
-    if starts[0] != starts[1]:
+    if _fingerprints(first) != _fingerprints(other):
         raise ParityError(
             f"Workers 0 and {rank} start from different weights. Wrap the model in "
             "`DistributedDataParallel`, which sends those of worker 0 to all."
@@ -52,6 +65,16 @@ def _check(first: Trace, other: Trace, rank: int) -> None:
                     "the gradients. Call the model wrapped in `DistributedDataParallel`, not the "
                     "model in it, and leave `no_sync()` for accumulation."
                 )
+
+    if all(a.batch == b.batch != () for a, b in zip(first.steps, other.steps, strict=True)):
+        raise ParityError(
+            f"Workers 0 and {rank} were given the same samples in each step, so the second adds "
+            "nothing. Give each loader a `DistributedSampler`."
+        )
+
+
+def _fingerprints(trace: Trace) -> list[bytes]:
+    return [fingerprint(tensor) for tensor in trace.start.parameters.values()]
 
 
 def _joined(steps: Sequence[Step]) -> Step:

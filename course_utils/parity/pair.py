@@ -94,14 +94,16 @@ class Pair:
         return a != b
 
     def regrouped(self, index: int) -> bool:
-        """Return whether a step has the same samples in both runs, in parts of other sizes.
+        """Return whether a step has the same samples in both runs, in other parts.
 
         So it is with a batch whose gradient is added up from smaller ones, and with workers that
         share it. Whether they mean the same, the gradients show.
         """
         a, b = self.a.steps[index].calls, self.b.steps[index].calls
         totals = [(sum(c.size for c in calls), sum(c.content for c in calls)) for calls in (a, b)]
-        return len(a) != len(b) and min(len(a), len(b)) > 0 and totals[0] == totals[1]
+        parts = [sorted(call.inputs for call in calls) for calls in (a, b)]
+        several = min(len(a), len(b)) > 0 and max(len(a), len(b)) > 1
+        return several and totals[0] == totals[1] and parts[0] != parts[1]
 
     def locate(self) -> None:
         """Find the first step with different numbers, and the earliest cause in it.

@@ -7,6 +7,7 @@ from functools import wraps
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
@@ -46,6 +47,7 @@ class Trace:
         self.threads = torch.get_num_threads()
         self.device = ""
         self.random = False  # whether the forward pass draws random numbers
+        self.worker: tuple[int, int] | None = None  # its rank, and how many there are
         self.idle = (0, 0)  # evaluations after the last step: all, and those in training mode
         self._model = model
         self._pending: list[Call] = []
@@ -151,6 +153,8 @@ class Trace:
             self.start.parameters = _copies(self._model.named_parameters())
             self.threads = torch.get_num_threads()
             self.device = next(self._model.parameters()).device.type
+            if dist.is_available() and dist.is_initialized():
+                self.worker = dist.get_rank(), dist.get_world_size()
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:

@@ -49,8 +49,8 @@ folder.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## 1. Old flags, new flags
 #
-# Tutorials from before Lightning 2 ask for hardware in ways that no longer work. Below, each old way is tried,
-# and then what takes its place. But who has eight GPUs at hand? `pretended` lets Lightning *find* them, so that
+# Tutorials from before Lightning 2 use flags of which many are gone. Below, each is tried, and then what one
+# writes today. But who has eight GPUs at hand? `pretended` lets Lightning *find* them, so that
 # its own checks of the flags run; nothing is computed.
 
 # %%
@@ -72,7 +72,8 @@ def attempt(flags):
         try:
             trainer = L.Trainer(**({"accelerator": "gpu", "devices": 1} | flags), **quiet)
         except Exception as error:
-            return f"{type(error).__name__}: {str(error).split('()')[-1].strip()}"
+            text = " ".join(str(error).split("()")[-1].split())
+            return f"{type(error).__name__}: {text}"
     said = [str(w.message) for w in warned if "discouraged" in str(w.message)]
     devices = f"{trainer.num_nodes} x {trainer.num_devices} devices, {trainer.precision}"
     return f"accepted ({devices})" + (f", but {said[0].split('but ')[-1]}" if said else "")
@@ -85,8 +86,8 @@ for old, (before, after) in flags.items():
     print(f"{'':16} today: {', '.join(f'{k}={v!r}' for k, v in after.items())}: {attempt(after)}")
 
 # %% [markdown]
-# Four of the six are gone; the other two still work, one of them with a word of warning. `accelerator` says
-# which hardware, `devices` how much of it on each machine, `num_nodes` how many machines. Would the check find
+# Four of the six are gone. `num_nodes` has stayed (128 machines, here with one GPU each), and `precision=16` works
+# with a word of warning. `accelerator` says which hardware, `devices` how much of it on each machine, `num_nodes` how many machines. Would the check find
 # a flag that is wrong? Nine GPUs of eight, seven TPU cores, a hardware that nobody makes:
 
 # %%
@@ -96,8 +97,9 @@ for wrong in (
     dict(accelerator="tpu", devices=7),
     dict(accelerator="abacus", devices=1),
 ):
-    print(attempt(wrong).splitlines()[0])
-    assert "accepted" not in attempt(wrong)
+    answer = attempt(wrong)
+    print(answer.partition(" Available")[0])
+    assert "accepted" not in answer
 
 # %% [markdown]
 # ## 2. Data-parallel, by hand
@@ -180,7 +182,7 @@ with trace(model) as record:
             loss.backward()
             optimizer.step()
         if rank == 0:
-            print(f"epoch {epoch + 1} done, loss of my last half batch: {loss:.4f}")
+            print(f"epoch {epoch + 1} done, loss of my last share: {loss:.4f}")
 
 # %% [markdown]
 # **Save once.** All workers have the same weights, so one of them writes the file. Only the port doctor wants
@@ -312,8 +314,9 @@ print(f"mean of 64:            {losses.mean():.9f}")
 print(f"mean of means of 32:   {(losses[0::2].mean() + losses[1::2].mean()) / 2:.9f}")
 
 # %% [markdown]
-# If that is the whole reason, then a single process that takes two halves, in the same way, must agree
-# *bit for bit*. Each half's loss is divided by 2, and the gradients add up:
+# If that is the whole reason, then a single process that takes the two halves as they were dealt must agree
+# *bit for bit*: each half's loss is divided by 2, and the gradients add up. (With two workers it must: halving is
+# exact, and one sum has one order. Of three or more parts, the order can differ again.)
 
 
 # %%
@@ -337,9 +340,9 @@ print(halves.verdict)
 #
 # ### The batch that nobody divided
 #
-# Leave `batch_size=64` in the script, and start it with eight workers: a step now sees 512 digits, and an epoch
-# has an eighth of the steps. As you have just proved, one process with a batch of 512 does the same. What
-# becomes of the training?
+# Forget the `// workers` of the script, and start it with eight: a step now sees 512 digits, and an epoch has an
+# eighth of the steps. What you have proved for two holds for eight: up to rounding, one process with a batch of
+# 512 does the same. What becomes of the training?
 
 
 # %%
@@ -352,8 +355,8 @@ def train(batch_size, lr):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses += [loss.item()] * batch_size
-    return losses[: 4 * len(labels)]
+        losses += [loss.item()] * len(y)
+    return losses
 
 
 # %%
@@ -368,7 +371,7 @@ plots.lines(seen, smooth, x="digits seen", y="training loss (mean over 2,048 dig
 
 # %% [markdown]
 # With the old learning rate, eight workers learn less from the same digits: they make an eighth of the steps,
-# and each is as long as before. The **linear scaling rule** multiplies the rate by the number of workers:
+# and no step goes further than before. The **linear scaling rule** multiplies the rate by the number of workers:
 # the third curve comes back to the first, or nearly. It is a rule of thumb for plain SGD, and it has limits: at the start a
 # large rate can be too large (so people warm up), and for very large batches it fails.
 #
@@ -390,7 +393,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 dist.init_process_group("gloo")
-rank, BATCH, STEPS, ROUNDS = dist.get_rank(), 256, 4, 9
+rank, BATCH, STEPS, ROUNDS = dist.get_rank(), 256, 4, 7
 
 
 def step(model, x, y):
@@ -412,7 +415,8 @@ def timed(run):
 
 # %% [markdown]
 # Three things take turns: the whole batch in one worker, while the other waits; half a batch in each, without
-# a word; and half a batch in each with DDP. The last two differ by the **talking**.
+# a word; and half a batch in each with DDP. The last two differ by the **talking**, and by
+# waiting for each other.
 
 # %%
 # %%writefile -a runs/scale/speed.py
@@ -462,8 +466,9 @@ for name, s in speed.items():
 #
 # ### Amdahl's law
 #
-# With n workers the arithmetic takes the n-th part of its time; the talking does not shrink. So a step takes
-# one / n + talk, and however many workers there are, they are never more than one / talk times as fast.
+# What cannot be shared sets the limit, said Amdahl. With n workers the arithmetic takes the n-th part of its
+# time, and the talking does not shrink. So a step takes one / n + talk, and however many workers there are, they
+# are never more than one / talk times as fast.
 
 
 # %%
@@ -477,7 +482,7 @@ predicted = {
 }
 plots.lines(
     counts,
-    {"no talking at all": counts, **predicted},
+    {"no talking at all": counts, **predicted, "one worker": [1] * len(counts)},
     x="workers",
     y="times as fast as one worker",
     title="A prediction from the numbers of two workers",
@@ -494,8 +499,8 @@ for name, s in speed.items():
     print(f"256 workers: predicted {at[256]:.1f}; more than any number: {at[10**9]:.1f}")
 
 # %% [markdown]
-# Beyond two workers that is a prediction, not a measurement. It knows nothing of the network between machines,
-# nor of GPUs, which talk and compute much faster. But its message holds: a network with much arithmetic for
+# At two workers, that checks the formula; beyond, it is a prediction, not a measurement. It knows nothing of the
+# network between machines, nor of GPUs, which talk and compute much faster, and talking to more takes longer. But its message holds: a network with much arithmetic for
 # each gradient that is sent scales far, and so does a larger batch for each worker.
 #
 # ## 7. A cluster
@@ -537,8 +542,9 @@ for right, wrong in (("nodes=32", "nodes=16"), ("SIGUSR1", "SIGTERM"), ("srun ",
 # ### When the time is up
 #
 # Clusters stop jobs after a limit. The line `--signal=SIGUSR1@90` asks for a signal 90 seconds before. Lightning
-# catches it, saves a checkpoint, and asks SLURM to put the job into the queue again (`--requeue` allows that);
-# the next start finds the checkpoint by itself.
+# catches it, saves a checkpoint, and asks SLURM to put the job into the queue again (`--requeue` allows that).
+# The next start finds the checkpoint by itself, in the Trainer's `default_root_dir`: on a cluster that has to be a
+# folder that all machines see.
 #
 # ### When the network is too large
 #
@@ -568,18 +574,21 @@ with torch.device("meta"):
     )
 weights = sum(p.numel() for p in large.parameters())
 print(f"{weights / 1e9:.2f} billion weights: {16 * weights / 1e9:.0f} GB on each GPU with DDP")
-for gpus in (2, 8, 256):
+for gpus in (8, 256):
     print(f"shared among {gpus:3} GPUs: {16 * weights / gpus / 1e9:6.1f} GB on each")
 
 # %% [markdown]
-# A GPU of 80 GB cannot hold the first, and can hold the second. That sharing is **FSDP** (*fully sharded data
-# parallel*): each GPU keeps a part of weights, gradients and Adam's averages, and fetches the rest when it is
-# needed. It begins to matter at 80 / 16 = 5 billion weights on such a GPU, earlier in truth, as
-# activations need room too. The flag:
+# A GPU of 80 GB cannot hold the first; eight of them can share it. That is **FSDP** (*fully sharded data
+# parallel*): each GPU keeps a part of weights, gradients and Adam's averages, and fetches the weights of one layer
+# when it is that layer's turn. You say which layers are such units. It begins to matter at 80 / 16 = 5 billion
+# weights on such a GPU; earlier in truth, as activations need room too.
 
 # %%
 # NBVAL_CHECK_OUTPUT
-print(attempt(dict(accelerator="gpu", devices=8, strategy="fsdp")))
+from lightning.pytorch.strategies import FSDPStrategy
+
+fsdp = FSDPStrategy(auto_wrap_policy={nn.TransformerEncoderLayer})
+print(attempt(dict(accelerator="gpu", devices=8, strategy=fsdp)))
 
 # %% [markdown]
 # ## 8. A worker dies
@@ -604,7 +613,8 @@ loader = DataLoader(digits, batch_size=32, shuffle=True)
 keep = ModelCheckpoint("runs/scale/long", save_last=True, enable_version_counter=False)
 quiet = dict(logger=False, enable_model_summary=False, enable_progress_bar=False)
 devices = dict(accelerator="cpu", devices=2, strategy="ddp")
-trainer = L.Trainer(max_epochs=2000, limit_val_batches=0, callbacks=[keep], **devices, **quiet)
+long = dict(max_epochs=2000, max_time="00:00:03:00", limit_val_batches=0)  # 3 minutes
+trainer = L.Trainer(callbacks=[keep], **long, **devices, **quiet)
 trainer.fit(LitMLP(), loader)
 
 # %% [markdown]
@@ -634,8 +644,8 @@ print(*dict.fromkeys(line for line in found if "/" not in line), sep="\n")
 print("left over:", run.workers())
 
 # %% [markdown]
-# The launcher noticed, stopped the other worker, and ended with an error: nothing hangs, and nobody takes the
-# run for a finished one. And the checkpoint?
+# -9 is the kill. The launcher noticed, the other worker ended too, and so did the launcher, with an error: nothing
+# hangs, and nobody takes the run for a finished one. And the checkpoint?
 
 # %%
 checkpoint = torch.load(last, weights_only=True)
@@ -673,6 +683,7 @@ assert steps == 2 * len(loader)
 #
 # - **Calling `model` in place of the wrapped model**: gradients are not averaged, the workers drift apart, and
 #   nothing fails. `join` finds it.
+# - **No sampler**: all workers get the same digits, and the second adds nothing. `join` finds that, too.
 # - **Forgetting `set_epoch`**: every epoch has the same order.
 # - **A number of samples that cannot be divided**: the sampler gives some digits to two workers, so that all have
 #   the same number of batches. In an evaluation they would count twice: evaluate with one device.
@@ -681,12 +692,13 @@ assert steps == 2 * len(loader)
 #
 # ## Exercises
 #
-# 1. **Three workers.** Start `raw_ddp.py` with `workers=3` (64 // 3 = 21), join its traces, and write the loop of
-#    one process that is equal to it. Bit for bit, or within rounding?
-# 2. **The forgotten wrapper.** Write `model(x)` in place of `parallel(x)` into a copy of the script. What does
-#    `join` say, and at which step?
+# 1. **Three workers.** Start a copy of `raw_ddp.py` that saves under other names with `workers=3` (64 // 3 = 21), join
+#    its traces, and write the loop of one process that is equal to it. Bit for bit, or within rounding?
+# 2. **The forgotten wrapper.** Write `model(x)` in place of `parallel(x)` into such a copy. What does `join` say,
+#    and at which step? And what, if the loader has no sampler?
 # 3. **Talk less.** Accumulate four batches in each worker before a step (`accumulate_grad_batches=4`; in the raw
-#    script `parallel.no_sync()` for three of four). Prove both equal. How much does the talking share of a step shrink?
+#    script `parallel.no_sync()` for three of four). Prove both equal. How often do
+#    the workers talk now?
 #
 # ## Read on
 #
