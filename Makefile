@@ -17,10 +17,19 @@ lab: $(READY)  ## Open the course in JupyterLab (LAB_FLAGS="--no-browser --port 
 course: $(READY)  ## Run every lesson without a browser and print a table of results
 	$(BIN)/python -m tools.course $(LESSONS)
 
-# One thread: a second one gains nothing at this size, and loses much on a busy machine.
+# One thread each: a second one gains nothing at this size, and loses much on a busy machine.
+PYTEST := COURSE_DATA=sample OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+UNITS := .pytest_cache/units
+
+# The unit tests run beside the notebooks; what they said comes after. 5: the flags chose no test.
 test: $(READY) lint  ## Check everything: style, unit tests, and each notebook on the bundled sample
-	COURSE_DATA=sample OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests notebooks --nbval-lax \
-		--nbval-current-env --nbval-cell-timeout=240 $(PYTEST_FLAGS)
+	@mkdir -p $(UNITS)
+	@$(PYTEST) tests -o cache_dir=$(UNITS) > $(UNITS)/log 2>&1 & units=$$!; \
+	trap 'kill $$units 2>/dev/null' INT TERM; \
+	$(PYTEST) notebooks --nbval-lax --nbval-current-env --nbval-cell-timeout=240; lessons=$$?; \
+	echo "Notebooks are done; waiting for the unit tests …"; \
+	wait $$units; units=$$?; cat $(UNITS)/log; \
+	for status in $$lessons $$units; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done
 
 lint: $(READY)  ## Check style and form of code and notebooks
 	$(BIN)/ruff check .

@@ -16,6 +16,20 @@ print("worker", child.pid, flush=True)
 time.sleep(120)
 """
 
+FAILING = """
+import os, pathlib, sys, time
+
+rank, here = os.environ["RANK"], pathlib.Path(__file__).parent
+assert os.environ["OMP_NUM_THREADS"] == "1"
+sys.stdout.write(f"rank {rank} of {os.environ['WORLD_SIZE']} {sys.argv[1:]}\\n")
+(here / rank).touch()
+if rank == "1":
+    while not (here / "0").exists():
+        time.sleep(0.05)
+    raise ArithmeticError("worker one fails")
+time.sleep(120)
+"""
+
 
 def started(program):
     return Launch([sys.executable, "-c", program])
@@ -77,13 +91,7 @@ def test_orphans_of_a_killed_launcher_are_stopped():
 
 def test_a_failing_worker_is_an_error_with_its_last_words(tmp_path, capsys):
     script = tmp_path / "fails.py"
-    script.write_text(
-        "import os, sys\n"
-        "print('rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'], sys.argv[1:])\n"
-        "assert os.environ['OMP_NUM_THREADS'] == '1'\n"
-        "if os.environ['RANK'] == '1':\n"
-        "    raise ArithmeticError('worker one fails')\n"
-    )
+    script.write_text(FAILING)
     with pytest.raises(LaunchError, match="exit code 1"):
         torchrun(str(script), "two words", workers=2, timeout=120)
     shown = capsys.readouterr().out
