@@ -303,15 +303,27 @@ one = traced(whole)
 print(compare(one, raw, names=("one process", "two workers")))
 
 # %% [markdown]
-# Equal within rounding, and the doctor says why: the same samples, added up in another order. You can see it
-# in the loss of a single batch. Both lines are right; they round at other places:
+# Equal within rounding, and the doctor says why: the same samples, added up in another order. You can see it in
+# a single batch. Both gradients are right; they round at other places:
+
 
 # %%
+def gradient(model, *parts):
+    for x, y in parts:
+        (F.cross_entropy(model(x), y) / len(parts)).backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
 x, y = next(batches())
 torch.manual_seed(42)
-losses = F.cross_entropy(MLP()(x), y, reduction="none")
-print(f"mean of 64:            {losses.mean():.9f}")
-print(f"mean of means of 32:   {(losses[0::2].mean() + losses[1::2].mean()) / 2:.9f}")
+model = MLP()
+of_whole = gradient(model, (x, y))
+model.zero_grad()
+of_halves = gradient(model, (x[0::2], y[0::2]), (x[1::2], y[1::2]))
+differ = (of_whole != of_halves).sum()
+apart = (of_whole - of_halves).abs().max()
+print(f"{differ:,} of {len(of_whole):,} values differ, by {apart:.1e} at most;", end=" ")
+print(f"the largest value is {of_whole.abs().max():.1e}")
 
 # %% [markdown]
 # If that is the whole reason, then a single process that takes the two halves as they were dealt must agree
@@ -462,7 +474,8 @@ for name, s in speed.items():
 
 # %% [markdown]
 # The two send about as much, 136,074 gradients and 61,706, but LeNet has far more arithmetic between two
-# talks. What counts is the ratio. (Numbers of a laptop whose second core is busy look worse.)
+# talks. What counts is the ratio. (Talking includes waiting: two halves are never done at quite the same moment, least of
+# all on a laptop whose second core has other work.)
 #
 # ### Amdahl's law
 #

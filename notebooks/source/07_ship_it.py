@@ -459,18 +459,20 @@ plots.pictures(
 )
 
 # %% [markdown]
-# How sure is it of pictures that are none of a digit as it knows them? Black on white, for example:
+# How sure is it of pictures such as it has never seen? Black on white, for example:
 
 # %%
 with torch.no_grad():
     inverted = reader(255 - pictures)
 sure = inverted.max(1).values
 print(f"black on white: {accuracy(inverted):.1%} read right, {sure.mean():.0%} sure on average;")
-print(f"more than 90% sure of {(sure > 0.9).float().mean():.0%} of them")
+print(
+    f"wrong, and more than 90% sure of it: {((inverted.argmax(1) != labels) & (sure > 0.9)).sum()}"
+)
 
 # %% [markdown]
-# The network answers whatever it is shown, and is often sure of nonsense. The part of the preprocessing that
-# is not in the exported file is a part that someone can forget.
+# The network answers whatever it is shown, and now and then it is sure of nonsense. The part of the preprocessing
+# that is not in the exported file is a part that someone can forget.
 #
 # ## 9. Files from strangers
 #
