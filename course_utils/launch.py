@@ -135,7 +135,9 @@ def torchrun(script: str, *arguments: object, workers: int = 2, timeout: float =
 
 
 def _surroundings() -> dict[str, str]:
-    variables = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    # Without a network, c10d warns that it finds no host names; none is needed.
+    quiet = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+    variables = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **quiet}
     # A script looks for packages where it lies; the course may only be on this process's path.
     here = str(Path(__file__).parent.parent)
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -82,3 +82,18 @@ def test_unpacked_wheel_finds_its_digits_without_the_repository(wheel, fresh, mo
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "the bundled sample (4,000 training and 1,000 test digits)\n"
+
+
+def test_the_training_command_runs_from_the_unpacked_wheel(wheel, fresh, monkeypatch):
+    wheel.extractall(fresh / "unpacked")
+    # -P: the current folder is not on the path, so that only the wheel can be found.
+    monkeypatch.setenv("PYTHONPATH", str(fresh / "unpacked"))
+    monkeypatch.setenv("COURSE_DATA", "sample")
+    fit = "fit --model LitMLP --trainer.max_epochs 1 --trainer.limit_train_batches 5 --out-dir out"
+    command = [sys.executable, "-P", "-m", "course_utils.train", *fit.split()]
+    done = subprocess.run(
+        command, cwd=fresh, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "checkpoint: out/best.ckpt" in done.stdout
+    assert len(list((fresh / "out").glob("digit_*.png"))) == 10
