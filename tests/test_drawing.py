@@ -67,7 +67,7 @@ def test_what_is_no_drawing_is_refused(strokes):
     [
         paper(),
         paper(ink=230, ground=30),
-        paper(shade=100),
+        paper(ink=120, shade=120),
         paper().convert("RGB"),
         paper().convert("P"),
         paper(size=(1600, 1200), corner=(700, 300)).resize((3200, 2400)),

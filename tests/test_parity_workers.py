@@ -100,6 +100,18 @@ def test_parts_in_another_mode_are_found():
     assert (report.verdict, report.first_difference.what) == ("different", "mode")
 
 
+def test_dropout_that_is_off_for_the_parts_is_found_as_the_mode():
+    records = []
+    for loop, training in ((whole, True), (in_parts, False)):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5), nn.Linear(8, 3)).train(training)
+        with trace(model) as record:
+            loop(model)
+        records.append(record)
+    report = compare(*records)
+    assert (report.verdict, report.first_difference.what) == ("different", "mode")
+
+
 def test_other_samples_in_parts_are_still_another_batch():
     model = network()
     with trace(model) as record:
