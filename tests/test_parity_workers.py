@@ -42,6 +42,16 @@ def in_parts(model, parts=2, divide=True):
         optimizer.step()
 
 
+def in_blocks(model, factor=1):
+    """Take the first half of each batch, then the second, with all inputs times `factor`."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for x, y in batches():
+        optimizer.zero_grad()
+        for half, labels in zip((factor * x).split(8), y.split(8), strict=True):
+            (F.cross_entropy(model(half), labels) / 2).backward()
+        optimizer.step()
+
+
 def worker_traces(average=True, starts=(0, 0), steps=STEPS):
     """Train two copies in turn as two workers do, and return their traces."""
     models = [network() for _ in range(2)]
@@ -113,15 +123,7 @@ def test_dropout_that_is_off_for_the_parts_is_found_as_the_mode():
 
 
 def test_other_samples_in_parts_are_still_another_batch():
-    model = network()
-    with trace(model) as record:
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-        for x, y in batches():
-            optimizer.zero_grad()
-            for half, labels in zip((2 * x).split(8), y.split(8), strict=True):
-                (F.cross_entropy(model(half), labels) / 2).backward()
-            optimizer.step()
-    report = compare(traced(whole), record)
+    report = compare(traced(whole), traced(in_blocks, factor=2))
     assert (report.verdict, report.first_difference.what) == ("different", "batch")
 
 
@@ -157,15 +159,7 @@ def test_weights_changed_in_one_worker_are_found():
 
 
 def test_halves_that_were_dealt_otherwise_are_the_same_batch():
-    model = network()
-    with trace(model) as record:
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-        for x, y in batches():
-            optimizer.zero_grad()
-            for half, labels in zip(x.split(8), y.split(8), strict=True):
-                (F.cross_entropy(model(half), labels) / 2).backward()
-            optimizer.step()
-    assert compare(traced(in_parts), record).verdict == "equal within rounding"
+    assert compare(traced(in_parts), traced(in_blocks)).verdict == "equal within rounding"
 
 
 def test_workers_with_the_same_samples_are_found():

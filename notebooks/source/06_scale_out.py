@@ -87,8 +87,9 @@ for old, (before, after) in flags.items():
 
 # %% [markdown]
 # Four of the six are gone. `num_nodes` has stayed (128 machines, here with one GPU each), and `precision=16` works
-# with a word of warning. `accelerator` says which hardware, `devices` how much of it on each machine, `num_nodes` how many machines. Would the check find
-# a flag that is wrong? Nine GPUs of eight, seven TPU cores, a hardware that nobody makes:
+# with a word of warning. `accelerator` says which hardware, `devices` how much of it on each machine, `num_nodes`
+# how many machines. Would the check find a flag that is wrong? Nine GPUs of eight, seven TPU cores, a hardware
+# that nobody makes:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -244,11 +245,26 @@ if trainer.is_global_zero:
 torchrun("runs/scale/lit_ddp.py", workers=2)
 
 # %% [markdown]
+# How much of each script is about there being several workers? Count the lines with one of these words:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+words = "dist", "Dist", "rank", "worker", "sampler", "parallel", "strategy", "global", "world"
+for name in ("raw_ddp.py", "lit_ddp.py"):
+    lines = [line for line in (folder / name).read_text().splitlines() if line.strip()]
+    about = sum(any(word in line for word in words) for line in lines)
+    print(f"{name}: {len(lines)} lines, {about} of them about workers")
+
+# %% [markdown]
+# In the second, three of them serve the proof and the printing. What is left is the size of each worker's half, and
+# `devices=2, strategy="ddp"`.
+
+# %% [markdown]
 # ## 4. The proof
 #
 # Four traces lie in files, two of each script. `join` makes one run of the workers' traces. On the way it
-# checks what data-parallel training promises: that all workers have the same gradient in each step, and the
-# same weights after it.
+# checks what data-parallel training promises: that each worker has digits of its own, and all have the same
+# gradient in each step, and the same weights after it.
 
 # %%
 raw = join([Trace.load(folder / f"raw-{rank}.pt") for rank in (0, 1)])
