@@ -19,6 +19,7 @@ CHATTY = (
     "fabric.utilities.rank_zero",
     "fabric.utilities.seed",
     "pytorch.trainer.connectors.checkpoint_connector",
+    "pytorch.trainer.connectors.signal_connector",
     "pytorch.tuner.lr_finder",
     "pytorch.utilities.rank_zero",
     "pytorch.utilities.seed",

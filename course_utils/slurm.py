@@ -1,12 +1,15 @@
 """A SLURM script made from a Trainer's settings, and checked against what Lightning reads."""
 
+import os
 import re
 import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from unittest.mock import patch
 
 from lightning.fabric.plugins.environments import SLURMEnvironment
@@ -118,6 +121,26 @@ def check_slurm_script(text: str, trainer: Mapping[str, object]) -> Checked:
     _check_signal(options.get("signal"))
     read = {key: value for key, value in variables.items() if key in watched.read}
     return Checked(nodes, tasks, read, bash)
+
+
+@contextmanager
+def pretended_job(folder: str | Path) -> Iterator[Path]:
+    """Let this process be the one task of a SLURM job while the `with` block runs.
+
+    SLURM's variables are set, and there is a program `scontrol`, which Lightning calls: it only
+    adds what it was asked to do to the file that the block gets. `folder` is where both lie. Needs
+    a POSIX shell.
+    """
+    place = Path(folder).absolute()
+    place.mkdir(parents=True, exist_ok=True)
+    asked, program = place / "asked.txt", place / "scontrol"
+    asked.write_text("")
+    program.write_text(f'#!/bin/sh\necho "scontrol $*" >> {shlex.quote(str(asked))}\n')
+    program.chmod(0o755)
+    variables = _variables({"nodes": "1", "ntasks-per-node": "1"})
+    path = os.pathsep.join([str(place), os.environ.get("PATH", "")])
+    with patch.dict(os.environ, {**variables, "PATH": path}):
+        yield asked
 
 
 class _Watched(dict):

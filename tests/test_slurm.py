@@ -1,12 +1,16 @@
 """SLURM scripts made from a Trainer's settings, and checked against what Lightning reads."""
 
+import os
+import subprocess
+
 import lightning as L
 import pytest
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, XLAStrategy
 
 from course_utils.pretend import pretended
-from course_utils.slurm import SlurmError, check_slurm_script, slurm_script
+from course_utils.slurm import SlurmError, check_slurm_script, pretended_job, slurm_script
 
 CLUSTER = {"accelerator": "gpu", "devices": 8, "num_nodes": 32, "strategy": "ddp"}
 SCRIPT = slurm_script(CLUSTER, "python train.py --lr 0.1")
@@ -76,6 +80,16 @@ def test_a_script_that_does_not_fit_is_refused(right, wrong, complaint):
 def test_settings_that_make_no_script(settings, arguments, complaint):
     with pytest.raises(SlurmError, match=complaint):
         slurm_script(settings, **{"command": "python train.py", **arguments})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_a_pretended_job_keeps_what_scontrol_was_asked(tmp_path):
+    before = dict(os.environ)
+    with pretended_job(tmp_path / "a folder") as asked:
+        assert SLURMEnvironment.detect() and SLURMEnvironment().world_size() == 1
+        subprocess.run(["scontrol", "requeue", "7"], check=True)
+        assert asked.read_text() == "scontrol requeue 7\n"
+    assert dict(os.environ) == before and not SLURMEnvironment.detect()
 
 
 @pytest.mark.parametrize(

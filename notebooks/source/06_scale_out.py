@@ -570,10 +570,53 @@ for right, wrong in (("nodes=32", "nodes=16"), ("SIGUSR1", "SIGTERM"), ("srun ",
 # %% [markdown]
 # ### When the time is up
 #
-# Clusters stop jobs after a limit. The line `--signal=SIGUSR1@90` asks for a signal 90 seconds before. Lightning
-# catches it, saves a checkpoint, and asks SLURM to put the job into the queue again (`--requeue` allows that).
-# The next start finds the checkpoint by itself, in the Trainer's `default_root_dir`: on a cluster that has to be a
-# folder that all machines see.
+# Clusters stop jobs after a limit. The line `--signal=SIGUSR1@90` asks for a signal 90 seconds before. Let us be a
+# job of one task, and send ourselves that signal at step 30. (`pretended_job` sets SLURM's variables, and notes
+# what SLURM's program `scontrol` is asked to do.)
+
+# %%
+import os
+import shutil
+import signal
+
+from course_utils.slurm import pretended_job
+
+
+class TimeIsUp(L.Callback):
+    def on_train_start(self, trainer, module):
+        print("starts at step", trainer.global_step)
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 30 and hasattr(signal, "SIGUSR1"):  # Windows has none
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+
+# %%
+quiet = dict(logger=False, enable_checkpointing=False, enable_model_summary=False)
+quiet |= dict(enable_progress_bar=False, limit_val_batches=0, accelerator="cpu", devices=1)
+
+
+def start_job(max_steps):
+    root = dict(default_root_dir=folder / "job", callbacks=[TimeIsUp()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no validation here, and a start in the middle of an epoch
+        trainer = L.Trainer(max_steps=max_steps, **root, **quiet)
+        trainer.fit(LitMLP(), DataLoader(TensorDataset(images, labels), batch_size=64))
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+shutil.rmtree(folder / "job", ignore_errors=True)
+with pretended_job(folder / "job") as asked:
+    start_job(max_steps=35)  # at step 35 the time is really up
+    print("asked:", asked.read_text().strip())
+    print("saved:", *[path.name for path in (folder / "job").glob("*.ckpt")])
+    start_job(max_steps=50)
+
+# %% [markdown]
+# Lightning caught the signal, saved a checkpoint, and asked SLURM to put the job into the queue again (`--requeue`
+# allows that). The second start found the checkpoint by itself, in the Trainer's `default_root_dir`: on a cluster
+# that has to be a folder that all machines see.
 #
 # ### When the network is too large
 #
@@ -652,8 +695,6 @@ trainer.fit(LitMLP(), loader)
 # after 60 seconds, with an error.
 
 # %%
-import shutil
-
 last = folder / "long" / "last.ckpt"
 shutil.rmtree(last.parent, ignore_errors=True)
 with launch("runs/scale/long.py", workers=2) as run:
@@ -685,8 +726,6 @@ print("whole; epochs done:", checkpoint["epoch"] + 1, "steps:", checkpoint["glob
 # whole batches:
 
 # %%
-quiet = dict(logger=False, enable_checkpointing=False, enable_model_summary=False)
-quiet |= dict(enable_progress_bar=False, limit_val_batches=0, accelerator="cpu", devices=1)
 trainer = L.Trainer(max_epochs=checkpoint["epoch"] + 3, **quiet)
 loader = DataLoader(TensorDataset(images, labels), batch_size=64, shuffle=True)
 with warnings.catch_warnings():
