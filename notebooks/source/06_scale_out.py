@@ -421,7 +421,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 dist.init_process_group("gloo")
-rank, BATCH, STEPS, ROUNDS = dist.get_rank(), 256, 4, 7
+rank, BATCH, STEPS, ROUNDS = dist.get_rank(), 256, 3, 5
 
 
 def step(model, x, y):
