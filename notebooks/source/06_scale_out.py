@@ -488,9 +488,9 @@ for name, s in speed.items():
     print(f"{s['one'] / s['two']:8.2f}{1000 * s['one']:9.1f} ms{1000 * s['talk']:7.1f} ms")
 
 # %% [markdown]
-# The two send about as much, 136,074 gradients and 61,706, but LeNet has far more arithmetic between two
-# talks. What counts is the ratio. (Talking includes waiting: two halves are never done at quite the same moment, least of
-# all on a laptop whose second core has other work.)
+# LeNet sends fewer gradients, 61,706 to the MLP's 136,074, and has far more arithmetic between two talks. What counts
+# is the ratio. (Talking includes waiting: two halves are never done at quite the same moment, least of all on a
+# laptop whose second core has other work.)
 #
 # ### Amdahl's law
 #
