@@ -9,6 +9,7 @@ import traitlets
 from torch import Tensor
 
 from course_utils.drawing import from_strokes
+from course_utils.plots import COLOURS
 
 # Strokes go to Python when the pen is lifted: a message for every movement would queue up.
 SCRIPT = """
@@ -127,9 +128,9 @@ def _bars(probabilities: list[float]) -> str:
     rows = []
     for digit, probability in enumerate(probabilities):
         weight = "bold" if digit == best else "normal"
-        bar = f"<div style='background:#0072B2;height:12px;width:{150 * probability:.0f}px'></div>"
+        style = f"background:{COLOURS[0]};height:12px;width:{150 * probability:.0f}px"
         rows.append(
-            f"<tr style='font-weight:{weight}'><td>{digit}</td><td style='width:150px'>{bar}</td>"
-            f"<td>{escape(f'{probability:.0%}')}</td></tr>"
+            f"<tr style='font-weight:{weight}'><td>{digit}</td><td style='width:150px'>"
+            f"<div style='{style}'></div></td><td>{probability:.0%}</td></tr>"
         )
     return f"<table style='margin-left:16px'>{''.join(rows)}</table>"

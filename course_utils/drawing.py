@@ -149,9 +149,8 @@ def _background(levels: np.ndarray) -> np.ndarray:
 
 def _thickened(digit: Image.Image) -> Image.Image:
     """Return the digit at the size in which strokes are drawn, its lines not thinner than those."""
-    scale = DETAIL * BOX / max(digit.size)
-    size = [max(1, round(scale * length)) for length in digit.size]
-    large = ImageOps.expand(digit.resize(size, Image.Resampling.BILINEAR), border=DETAIL * BOX // 4)
+    large = _fitted(digit, DETAIL * BOX, Image.Resampling.BILINEAR)
+    large = ImageOps.expand(large, border=DETAIL * BOX // 4)  # room to become thicker
     if _thickness(large) >= THIN * PEN * DETAIL:
         return large
     large = large.point(lambda level: 255 if level > 64 else 0)
@@ -170,15 +169,19 @@ def _thickness(digit: Image.Image) -> float:
 
 def _as_mnist(ink: Image.Image) -> Tensor:
     """Fit ink on 0 into a box of 20 pixels, and its centre of mass into the middle of 28."""
-    digit = ink.crop(ink.getbbox())
-    scale = BOX / max(digit.size)
-    size = tuple(max(1, round(scale * length)) for length in digit.size)
-    levels = np.asarray(digit.resize(size, Image.Resampling.BOX), dtype=float)
+    digit = _fitted(ink.crop(ink.getbbox()), BOX, Image.Resampling.BOX)
+    levels = np.asarray(digit, dtype=float)
     result = np.zeros((SIDE, SIDE), dtype=np.uint8)
     top, left = (_start(levels.sum(1 - axis)) for axis in (0, 1))
     height, width = levels.shape
     result[top : top + height, left : left + width] = levels.round()
     return torch.from_numpy(result)
+
+
+def _fitted(picture: Image.Image, side: int, how: Image.Resampling) -> Image.Image:
+    """Return the picture in the size in which its longer side has `side` pixels."""
+    scale = side / max(picture.size)
+    return picture.resize([max(1, round(scale * length)) for length in picture.size], how)
 
 
 def _start(ink: np.ndarray) -> int:

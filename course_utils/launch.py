@@ -135,13 +135,15 @@ def torchrun(script: str, *arguments: object, workers: int = 2, timeout: float =
 
 
 def _surroundings() -> dict[str, str]:
-    # Without a network, c10d warns that it finds no host names; none is needed.
-    quiet = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
-    variables = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **quiet}
     # A script looks for packages where it lies; the course may only be on this process's path.
-    here = str(Path(__file__).parent.parent)
-    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
-    variables["PYTHONPATH"] = os.pathsep.join(paths)
+    paths = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]
+    variables = {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONUNBUFFERED": "1",
+        # Without a network, c10d warns that it finds no host names; none is needed.
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
     # Without a network, a machine's own name may lead nowhere; the loopback is always there.
     if os.name == "posix" and "GLOO_SOCKET_IFNAME" not in os.environ:
         names = [name for _, name in socket.if_nameindex() if name.startswith("lo")]

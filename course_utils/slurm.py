@@ -69,7 +69,7 @@ def slurm_script(
         f"job-name={name}",
         f"nodes={nodes}",
         f"ntasks-per-node={devices}",
-        *([f"gpus-per-node={devices}"] if trainer.get("accelerator") in ("gpu", "cuda") else []),
+        *([f"gpus-per-node={devices}"] if _on_gpus(trainer) else []),
         f"cpus-per-task={cpus}",
         f"time={time}",
         f"signal=SIGUSR1@{warning}",
@@ -176,6 +176,10 @@ def _sizes(trainer: Mapping[str, object]) -> tuple[int, int]:
     return nodes, devices
 
 
+def _on_gpus(trainer: Mapping[str, object]) -> bool:
+    return trainer.get("accelerator") in ("gpu", "cuda")
+
+
 def _read_by_bash(text: str) -> bool:
     bash = shutil.which("bash")
     # On Windows there may be a program of that name which only offers to install one.
@@ -233,7 +237,7 @@ def _variables(options: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_gpus(options: Mapping[str, str], trainer: Mapping[str, object], devices: int) -> None:
-    if trainer.get("accelerator") not in ("gpu", "cuda"):
+    if not _on_gpus(trainer):
         return
     asked = options.get("gpus-per-node") or options.get("gres", "").removeprefix("gpu:")
     if asked.rpartition(":")[2] != str(devices):

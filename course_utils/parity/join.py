@@ -1,6 +1,7 @@
 """The traces of data-parallel workers, joined to that of the one run that they make together."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 
 from course_utils.parity.fingerprint import fingerprint
@@ -23,8 +24,7 @@ def join(traces: Sequence[Trace]) -> Trace:
     first = traces[0]
     for rank, other in enumerate(traces[1:], start=1):
         _check(first, other, rank)
-    joined = Trace.__new__(Trace)
-    joined.__dict__.update(first.__getstate__())
+    joined = copy(first)
     joined.steps = [_joined(steps) for steps in zip(*(t.steps for t in traces), strict=True)]
     joined.random = any(trace.random for trace in traces)
     joined.worker = None
@@ -65,7 +65,6 @@ def _check(first: Trace, other: Trace, rank: int) -> None:
                     "the gradients. Call the model wrapped in `DistributedDataParallel`, not the "
                     "model in it, and leave `no_sync()` for accumulation."
                 )
-
     if all(a.batch == b.batch != () for a, b in zip(first.steps, other.steps, strict=True)):
         raise ParityError(
             f"Workers 0 and {rank} were given the same samples in each step, so the second adds "
