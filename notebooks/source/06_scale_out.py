@@ -488,9 +488,9 @@ for name, s in speed.items():
     print(f"{s['one'] / s['two']:8.2f}{1000 * s['one']:9.1f} ms{1000 * s['talk']:7.1f} ms")
 
 # %% [markdown]
-# LeNet sends fewer gradients, 61,706 to the MLP's 136,074, and has far more arithmetic between two talks. What counts
-# is the ratio. (Talking includes waiting: two halves are never done at quite the same moment, least of all on a
-# laptop whose second core has other work.)
+# LeNet sends fewer gradients (lesson 3 counted 61,706 weights, the report above 136,074 for the MLP), and has far
+# more arithmetic between two talks. What counts is the ratio. (Talking includes waiting: two halves are never done
+# at quite the same moment, least of all on a laptop whose second core has other work.)
 #
 # ### Amdahl's law
 #
@@ -690,7 +690,7 @@ trainer.fit(LitMLP(), loader)
 
 # %% [markdown]
 # Start it, wait for a checkpoint, and kill the second worker, as a lack of memory would: at once, without a
-# word. Then wait, but not for ever: if the launcher did not end, the last line would stop everything
+# word. Then wait, but not for ever: if the launcher did not end, `run.wait` would stop everything
 # after 60 seconds, with an error.
 
 # %%

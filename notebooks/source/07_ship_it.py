@@ -305,7 +305,7 @@ for name, values in results.items():
 #
 # ## 6. Size and speed
 #
-# First the files. They hold the same 61,706 weights, four bytes each, and what each format says about them:
+# First the files. They hold the same weights, four bytes each, and what each format says about them:
 
 # %%
 files = {"plain weights": "weights.pt", "TorchScript": "reader.ts"}
