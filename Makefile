@@ -18,7 +18,7 @@ course: $(READY)  ## Run every lesson without a browser and print a table of res
 	$(BIN)/python -m tools.course $(LESSONS)
 
 # One thread each: a second one gains nothing at this size, and loses much on a busy machine.
-PYTEST := COURSE_DATA=sample OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+PYTEST := COURSE_DATA=sample COURSE_PACE=quick OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
 UNITS := .pytest_cache/units
 
 # The unit tests run beside the notebooks; what they said comes after. 5: the flags chose no test.
@@ -59,5 +59,5 @@ $(READY): pyproject.toml constraints.txt
 		echo "python3 has no venv module: install it (Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
 	@echo "Installing the course into .venv (torch is large: a few minutes, once) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[test,author]"
+		--constraint constraints.txt --editable ".[test,author,style]"
 	@touch $@

@@ -3,7 +3,7 @@
 import ast
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +51,7 @@ DEVICE = Home("Trainer(accelerator=…)", "accelerator", flag=True)
 CLIPPING = Home("Trainer(gradient_clip_val=…)", "gradient_clip_val", flag=True)
 PRECISION = Home("Trainer(precision=…)", "precision", flag=True)
 STOPPING = Home("EarlyStopping", "EarlyStopping", flag=True)
+HYPERPARAMETERS = Home("save_hyperparameters", "save_hyperparameters")
 CHECKPOINT = Home("ModelCheckpoint", "ModelCheckpoint", flag=True)
 DATAMODULE = Home("LightningDataModule")
 TRAINING_STEP = Home("training_step", "training_step")
@@ -64,8 +65,10 @@ _SCHEDULERS = {
 }
 
 # Names that are called, and the job and home of a line that calls them. Earlier rows win.
-CALLS: tuple[tuple[set[str], Job, Home], ...] = (
+Rows = tuple[tuple[set[str], Job, Home], ...]
+CALLS: Rows = (
     ({"Trainer", "Fabric", "fit", "seed_everything", "manual_seed"}, BOOK, AUTOMATIC),
+    ({"ArgumentParser", "add_argument", "parse_args", "error"}, BOOK, HYPERPARAMETERS),
     ({"clip_grad_norm_", "clip_grad_value_"}, GRAD, CLIPPING),
     ({"autocast", "GradScaler"}, MODE, PRECISION),
     ({"backward", "zero_grad"}, GRAD, AUTOMATIC),
@@ -78,15 +81,18 @@ CALLS: tuple[tuple[set[str], Job, Home], ...] = (
     ({"save", "load_state_dict", "state_dict", "deepcopy"}, BOOK, CHECKPOINT),
     ({"DataLoader", "random_split", "Subset", "Compose"}, DATA, DATAMODULE),
     ({"append", "extend"}, LOGS, SELF_LOG),
+    ({"close", "flush", "fromarray", "open", "writer"}, LOGS, SELF_LOG),
+    ({"Path", "mkdir"}, BOOK, AUTOMATIC),
     ({"argmax", "item"}, BOOK, AVERAGE),
-    ({"cuda", "cpu", "to"}, DATA, DEVICE),
+    ({"cuda", "cpu", "device", "to"}, DATA, DEVICE),
 )
 MODES = {"train", "eval"}
 # Calls that compute nothing of the model: a line with no other calls is bookkeeping.
 PLAIN = {
     *("bool", "dict", "enumerate", "float", "int", "len", "list", "max", "min", "range"),
     *("round", "set", "sum", "tuple", "zip", "time", "perf_counter"),
-    *("detach", "full", "isfinite", "isnan", "tensor", "zeros"),  # sums kept as tensors
+    *("detach", "full", "isfinite", "isnan", "tensor", "zero_", "zeros"),  # sums kept as tensors
+    "Generator",
     *("super", "__init__", "save_hyperparameters"),
 }
 
@@ -103,21 +109,27 @@ class Tagged:
     home: Home = NOWHERE
 
 
-def tag(source: str) -> list[Tagged]:
+def tag(source: str, known: Mapping[str, Iterable[str]] | None = None) -> list[Tagged]:
     """Return the lines of a program with their jobs and homes; the syntax tree decides.
 
-    Blank lines, comments and docstrings are left out. Raises SyntaxError for what is not Python.
+    `known` gives the names of a program's own functions for jobs, as `{"data movement": ["crop"]}`.
+    Blank lines, comments and docstrings are left out. Raises SyntaxError for what is not Python,
+    and ValueError for a job that is none.
     """
+    calls = (*_rows_of(known or {}), *CALLS)
     lines = source.splitlines()
     found: dict[int, tuple[Job, Home]] = {}
     tree = ast.parse(source)
     data = _data_lines(tree)
     own = {node.name for node in ast.walk(tree) if isinstance(node, FUNCTIONS)} - HOOKS
+    losses = _losses(tree)
     for statement, function in _statements(tree, None):
-        verdict = data.get(statement.lineno) or _of(statement, function, own)
+        verdict = data.get(statement.lineno) or _of(statement, function, own, calls)
+        if verdict == (BOOK, AVERAGE) and losses & _targets(statement):
+            verdict = IDEA, TRAINING_STEP
         found |= dict.fromkeys(range(statement.lineno, _header_end(statement) + 1), verdict)
         for decorator in getattr(statement, "decorator_list", []):
-            found[decorator.lineno] = _of_calls(ast.Expr(decorator), function, own)
+            found[decorator.lineno] = _of_calls(ast.Expr(decorator), function, own, calls)
     skipped = _docstring_lines(tree)
     comments = _comments(source)
     code = [line[: comments.get(number)].rstrip() for number, line in enumerate(lines, 1)]
@@ -126,6 +138,37 @@ def tag(source: str) -> list[Tagged]:
         for number, line in enumerate(code, 1)
         if line and number not in skipped
     ]
+
+
+def _rows_of(known: Mapping[str, Iterable[str]]) -> Rows:
+    """Return names and jobs as rows for `CALLS`; what moves data goes to the data module."""
+    jobs = {job.name: job for job in JOBS}
+    if unknown := set(known) - set(jobs):
+        raise ValueError(f"No job is called {unknown.pop()!r}: the jobs are {', '.join(jobs)}.")
+    homes = {DATA: DATAMODULE, IDEA: TRAINING_STEP, LOGS: SELF_LOG}
+    rows = ((set(names), jobs[job]) for job, names in known.items())
+    return tuple((names, job, homes.get(job, AUTOMATIC)) for names, job in rows)
+
+
+def _losses(tree: ast.AST) -> set[str]:
+    """Return the names of what `backward()` is called on, and of what these are made of."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    called = [call.func.value for call in calls if _name(call) == "backward" and not call.args]
+    found = {node.id for node in called if isinstance(node, ast.Name)}
+    assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]
+    before = None
+    while before != len(found):
+        before = len(found)
+        for node in assigned:
+            if found & _targets(node):
+                found |= {name.id for name in ast.walk(node.value) if isinstance(name, ast.Name)}
+    return found
+
+
+def _targets(statement: ast.stmt) -> set[str]:
+    """Return the names that a statement assigns to."""
+    targets = getattr(statement, "targets", ())
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def names_in(source: str) -> set[str]:
@@ -152,7 +195,7 @@ def _statements(node: ast.AST, function: Function) -> Iterator[tuple[ast.stmt, F
         yield from _statements(child, inner)
 
 
-def _of(statement: ast.stmt, function: Function, own: set[str]) -> tuple[Job, Home]:
+def _of(statement: ast.stmt, function: Function, own: set[str], known: Rows) -> tuple[Job, Home]:
     """Return job and home of one statement (of a compound one, of its header)."""
     if isinstance(statement, FUNCTIONS):
         return BOOK, AUTOMATIC
@@ -164,17 +207,19 @@ def _of(statement: ast.stmt, function: Function, own: set[str]) -> tuple[Job, Ho
         return BOOK, STOPPING
     if isinstance(statement, ast.Return) and not _calls(statement):
         return BOOK, AVERAGE
-    return _of_calls(statement, function, own)
+    return _of_calls(statement, function, own, known)
 
 
-def _of_calls(statement: ast.stmt, function: Function, own: set[str]) -> tuple[Job, Home]:
+def _of_calls(
+    statement: ast.stmt, function: Function, own: set[str], known: Rows
+) -> tuple[Job, Home]:
     calls = _calls(statement)
     names = [_name(call) for call in calls]
     if any(_switches_mode(call) for call in calls):
         return MODE, AUTOMATIC
-    for known, job, home in CALLS:
-        if known & set(names):
-            return job, _step_home(calls) if known == {"step"} else home
+    for called, job, home in known:
+        if called & set(names):
+            return job, _step_home(calls) if called == {"step"} else home
     if isinstance(statement, ast.AugAssign):
         return BOOK, AVERAGE
     if any("acc" in name.lower() or "metric" in name.lower() for name in names):

@@ -4,6 +4,7 @@ import ast
 import inspect
 import linecache
 import textwrap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from itertools import zip_longest
@@ -111,22 +112,27 @@ class SideBySide:
         return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
 
-def side_by_side(raw: Program, lit: Program = "") -> SideBySide:
+def side_by_side(
+    raw: Program, lit: Program = "", known: Mapping[str, Iterable[str]] | None = None
+) -> SideBySide:
     """Return two programs in two columns, each line tagged with its job; one alone, in one.
 
     `raw` and `lit` are functions, classes, source text, or lists of these; a cell's code can be
     given too, as text. Each raw line also says what took it over: a hook, a flag, or the Trainer
     by itself; `not in the port` marks work that nothing in the port does. Tags come from the
-    syntax tree. Raises TypeError for what has no source, SyntaxError for what is not Python.
+    syntax tree, which knows the names of PyTorch and Lightning; `known` tells it the jobs of a
+    program's own functions, as `{"data movement": ["crop"]}`. Raises TypeError for what has no
+    source, SyntaxError for what is not Python, and ValueError for a job that is none.
     """
     sources = [_source(raw), _source(lit)]
-    return SideBySide(_spaced(sources[0]), _spaced(sources[1]), names_in(sources[1]))
+    sides = (_spaced(source, known) for source in sources)
+    return SideBySide(*sides, names_in(sources[1]))
 
 
-def _spaced(source: str) -> list[Tagged]:
+def _spaced(source: str, known: Mapping[str, Iterable[str]] | None) -> list[Tagged]:
     """Return the tagged lines, with an empty row before each function or class but the first."""
     lines: list[Tagged] = []
-    for line in tag(source):
+    for line in tag(source, known):
         if lines and not lines[-1].text.startswith("@") and line.text.startswith(STARTS):
             lines.append(Tagged(""))
         lines.append(line)

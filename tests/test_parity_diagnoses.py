@@ -435,7 +435,7 @@ FAULTS = {
         1,
         "other parameters handed to the optimizer",
         change={"parameters": last_layer},
-        says="{faulty}: 2 tensors of the model, 0 others; {correct}: 4 tensors",
+        says="{faulty}: 2 tensors of the model; {correct}: 4 tensors",
     ),
     "frozen layer": Fault(
         "gradient", 1, "gradient cut off", change={"parameters": frozen_first},

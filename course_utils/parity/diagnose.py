@@ -246,6 +246,21 @@ def forgotten_eval(pair: Pair) -> Diagnosis | None:
     )
 
 
+def helper_in_training(pair: Pair) -> Diagnosis:
+    """Another network, between the model and the loss, is in training mode in one run."""
+    a, b = (step.beside for step in pair.steps)
+    shares = [f"{sum(flags)} of {len(flags)} such layers in training mode" for flags in (a, b)]
+    return Diagnosis(
+        "another network in training mode",
+        f"{pair.names[0 if sum(a) > sum(b) else 1]} has batch norm or dropout of another network "
+        "(a loss network, a teacher) in training mode: it then answers for each batch in another "
+        "way, and its running averages change.",
+        "Call `network.eval()` where the network is built. The Trainer keeps the mode in which it "
+        "finds each layer, but `module.train()` on all of a LightningModule switches it back.",
+        [pair.say("{}", *shares)],
+    )
+
+
 def other_dropout(pair: Pair) -> Diagnosis | None:
     """The model's own random numbers differ."""
     if not (pair.a.random or pair.b.random):
@@ -525,15 +540,23 @@ def other_parameters(pair: Pair) -> Diagnosis:
     return Diagnosis(
         "other parameters handed to the optimizer",
         "The optimizers do not update the same tensors: part of the model is frozen or left out "
-        "on one side, tensors beside the model are in, or two optimizers step in another order.",
+        "on one side, or two optimizers step in another order.",
         "Hand both optimizers the same parameters, in the same order.",
-        [
-            pair.say(
-                "{0[0]} tensors of the model, {0[1]} others",
-                (len(a.owned), a.foreign),
-                (len(b.owned), b.foreign),
-            )
-        ],
+        [pair.say("{} tensors of the model", len(a.owned), len(b.owned))],
+    )
+
+
+def stray_parameters(pair: Pair) -> Diagnosis:
+    """One optimizer trains another network as well."""
+    a, b = (step.foreign for step in pair.steps)
+    return Diagnosis(
+        "another network handed to the optimizer",
+        f"The optimizer of {pair.names[0 if a > b else 1]} also trains tensors beside the model. A "
+        "network that should stay fixed, such as a loss network or a teacher, then learns to make "
+        "the loss small, in place of the model.",
+        "Give the optimizer the model's parameters alone (`self.model.parameters()`, not "
+        "`self.parameters()`), and freeze the other network: `network.requires_grad_(False)`.",
+        [pair.say("{} tensors beside the model are trained", a, b)],
     )
 
 
@@ -627,6 +650,8 @@ FINDERS: dict[str, tuple[Finder, ...]] = {
     "model": (other_model,),
     "initial weights": (trained_before, other_start),
     "parameters": (rebuilt_optimizer, other_parameters),
+    "stray parameters": (stray_parameters,),
+    "mode of another network": (helper_in_training,),
     "batch": (
         other_accumulation,
         order_repeats,

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
@@ -40,7 +41,7 @@ class Trace:
     At the end only the buffers that the run changed are kept: a constant shows in what it does.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self):
         self.steps: list[Step] = []
         self.start = Snapshot()
         self.end = Snapshot()
@@ -49,7 +50,9 @@ class Trace:
         self.random = False  # whether the forward pass draws random numbers
         self.worker: tuple[int, int] | None = None  # its rank, and how many there are
         self.idle = (0, 0)  # evaluations after the last step: all, and those in training mode
-        self._model = model
+        self._model: nn.Module | None = None
+        self._own: set[nn.Module] = set()
+        self._beside: dict[nn.Module, bool] = {}
         self._pending: list[Call] = []
         self._losses: list[float] = []
         self._depth = 0
@@ -94,7 +97,8 @@ class Trace:
 
     def __getstate__(self) -> dict:
         """Leave out the model, and what only matters while hooks run."""
-        return {**self.__dict__, "_model": None, "_optimizers": {}, "_warm": {}, "_pending": []}
+        gone = {"_model": None, "_own": set(), "_beside": {}, "_pending": []}
+        return {**self.__dict__, **gone, "_optimizers": {}, "_warm": {}}
 
     # What the hooks call, in the order of a step.
 
@@ -141,6 +145,12 @@ class Trace:
             if tensor.requires_grad:
                 tensor.register_hook(_marker(call))
 
+    def _before_any_forward(self, module: nn.Module, args: tuple) -> None:
+        """Note the mode of a layer of another network, through which a gradient may flow."""
+        if isinstance(module, MODE_SENSITIVE) and torch.is_grad_enabled():
+            if module not in self._own:
+                self._beside[module] = module.training
+
     def _before_backward(self, loss: Tensor) -> None:
         if loss.numel() == 1:
             self._losses.append(float(loss.detach()))
@@ -178,7 +188,8 @@ class Trace:
                 calls=calls,
                 losses=tuple(self._losses),
                 owned=owned,
-                foreign=sum(len(g["params"]) for g in optimizer.param_groups) - len(owned),
+                foreign=_trained(optimizer) - sum(p.grad is not None for p in mine),
+                beside=tuple(self._beside.values()),
                 gradients=tuple(fingerprint(g) for g in gradients),
                 gradient_norms=tuple(torch.stack([g.norm().float() for g in gradients]).tolist()),
                 gradient_max=max(float(g.abs().max()) for g in gradients if g.numel()),
@@ -192,7 +203,7 @@ class Trace:
                 evaluations_training=self._evaluations[1],
             )
         )
-        self._losses, self._evaluations = [], [0, 0]
+        self._losses, self._evaluations, self._beside = [], [0, 0], {}
 
     def _count_evaluation(self, modes: tuple[bool, ...]) -> None:
         self._evaluations[0] += 1
@@ -212,17 +223,30 @@ class Trace:
     def _place(self, optimizer: Optimizer) -> int | None:
         """Return the optimizer's number, or None if it updates nothing of this model."""
         if optimizer not in self._optimizers:
-            ours = {id(p) for p in self._model.parameters()}
+            ours = {id(p) for p in self._model.parameters()} if self._model else set()
             params = (p for group in optimizer.param_groups for p in group["params"])
             seen = sum(place is not None for place in self._optimizers.values())
             self._optimizers[optimizer] = seen if any(id(p) in ours for p in params) else None
         return self._optimizers[optimizer]
 
-    def _begin(self) -> None:
+    def _watch(self, model: nn.Module, hooks: ExitStack) -> None:
+        """Follow a model's forward passes until the hooks are taken away."""
+        _check(model)
+        self._model, self._own = model, set(model.modules())
+        for module in self._own:
+            if _has_parameters(module):
+                before = module.register_forward_pre_hook(self._before_forward, with_kwargs=True)
+                hooks.callback(before.remove)
+                after = module.register_forward_hook(
+                    self._after_forward, with_kwargs=True, always_call=True
+                )
+                hooks.callback(after.remove)
         self.start.parameters = _copies(self._model.named_parameters())
         self.start.buffers = _copies(self._model.named_buffers())
 
     def _finish(self) -> None:
+        if self._model is None:
+            return
         self.end.parameters = _copies(self._model.named_parameters())
         start, end = self.start.buffers, _copies(self._model.named_buffers())
         self.end.buffers = {
@@ -233,39 +257,42 @@ class Trace:
         self._used_calls()
         self.idle = tuple(self._evaluations)
         self._pending, self._optimizers, self._warm = [], {}, {}
+        self._own, self._beside = set(), {}
 
 
 @contextmanager
-def trace(model: nn.Module) -> Iterator[Trace]:
+def trace(model: nn.Module | type[nn.Module]) -> Iterator[Trace]:
     """Record every optimizer step that updates `model` while the `with` block runs.
 
     Nothing in the loop has to change: a raw loop, Fabric and `Trainer.fit` are watched alike, on
     any device, with any number of optimizers, and forward passes a step. Give the same network
-    on both sides: `model` for a raw loop, `lit.model` for a LightningModule around it.
+    on both sides: `model` for a raw loop, `lit.model` for a LightningModule around it. A script
+    builds its model where nobody outside can reach it: give the class, `trace(MyNet)`, and the
+    first `MyNet` that is built inside the block is watched.
 
     Kept for each step are fingerprints of every input batch, of the output, of each gradient as
     it was used (after clipping) and of each weight afterwards; the mode of each layer; losses,
     learning rates and the optimizer's settings. All hooks are gone when the block ends, also
-    after an exception. Raises TypeError if `model` is not an `nn.Module` and ValueError if it
-    has no parameters.
+    after an exception. Raises TypeError if `model` is not an `nn.Module` (or a class of them), and
+    ValueError if it has no parameters, or if none of the class was built.
     """
-    _check(model)
-    record = Trace(model)
-    record._begin()
+    record = Trace()
     with ExitStack() as hooks:
-        for module in model.modules():
-            if _has_parameters(module):
-                before = module.register_forward_pre_hook(record._before_forward, with_kwargs=True)
-                hooks.callback(before.remove)
-                after = module.register_forward_hook(
-                    record._after_forward, with_kwargs=True, always_call=True
-                )
-                hooks.callback(after.remove)
+        if isinstance(model, type) and issubclass(model, nn.Module):
+            hooks.enter_context(_first_built(model, lambda built: record._watch(built, hooks)))
+        else:
+            record._watch(model, hooks)
+        hooks.callback(register_module_forward_pre_hook(record._before_any_forward).remove)
         hooks.callback(register_optimizer_step_pre_hook(record._before_step).remove)
         hooks.callback(register_optimizer_step_post_hook(record._after_step).remove)
         hooks.enter_context(_watch_backward(record._before_backward))
         hooks.callback(record._finish)
         yield record
+        if record._model is None:
+            raise ValueError(
+                f"No {model.__name__} was built in the `with trace({model.__name__})` block. Give "
+                "the very class that the program builds, and let it be built inside the block."
+            )
 
 
 def _check(model: nn.Module) -> None:
@@ -276,6 +303,28 @@ def _check(model: nn.Module) -> None:
         )
     if not _has_parameters(model):
         raise ValueError(f"{type(model).__name__} has no parameters, so no step could be recorded.")
+
+
+@contextmanager
+def _first_built(kind: type[nn.Module], found: Callable[[nn.Module], None]) -> Iterator[None]:
+    """Show the callback the first object of exactly this class, once it is built."""
+    own, original, waiting = vars(kind).get("__init__"), kind.__init__, [True]
+
+    @wraps(original)
+    def init(self: nn.Module, *args, **kwargs) -> None:
+        original(self, *args, **kwargs)
+        if waiting and type(self) is kind:
+            waiting.clear()
+            found(self)
+
+    kind.__init__ = init
+    try:
+        yield
+    finally:
+        if own is None:
+            del kind.__init__  # the class had inherited it
+        else:
+            kind.__init__ = own
 
 
 @contextmanager
@@ -312,6 +361,12 @@ def _continue_call(call: Call, data: list[Tensor]) -> None:
         if seen not in call.inputs:
             call.inputs += (seen,)
             call.content += content(tensor)
+
+
+def _trained(optimizer: Optimizer) -> int:
+    """Return how many tensors an optimizer updates: those without a gradient it passes over."""
+    params = (p for group in optimizer.param_groups for p in group["params"])
+    return sum(p.grad is not None for p in params)
 
 
 def _group(group: dict, numbers: dict[int, int]) -> Group:

@@ -1,0 +1,112 @@
+"""Photographs as tensors: those that come with scikit-image, and files of one's own."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional as F
+
+# What lies in scikit-image's wheel, and so needs no network.
+PHOTOGRAPHS = (
+    *("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "immunohistochemistry"),
+    *("grass", "brick", "gravel", "retina", "camera", "coins", "moon", "cell"),
+)
+SMALLEST = 32  # pixels at each side: less shows no texture
+INSTALL = "pip install scikit-image"
+
+
+class PictureError(ValueError):
+    """A picture cannot be used; the message says why, and what to do."""
+
+
+def photograph(source: str | Path, longest: int | None = None) -> Tensor:
+    """Return a picture as float32 of shape (3, H, W), from 0 to 1.
+
+    `source` is one of `PHOTOGRAPHS`, or the path of a file in any format that Pillow reads: grey
+    ones get three equal channels, transparent parts become white, and a photograph that a phone
+    took on its side stands upright. With `longest`, a larger picture is made smaller, so that its
+    longer side has that many pixels.
+
+    Raises PictureError for a name that is none, a file that is no picture, and a picture with less
+    than 32 pixels at a side (before or after it was made smaller).
+    """
+    pixels = _bundled(source) if source in PHOTOGRAPHS else _from_file(Path(source).expanduser())
+    if pixels.ndim == 2:
+        pixels = pixels[..., None].repeat(3, axis=2)
+    picture = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
+    if longest is not None:
+        picture = shrunk(picture, longest)
+    height, width = picture.shape[-2:]
+    if min(height, width) < SMALLEST:
+        raise PictureError(
+            f"{source} is too small: {height} x {width} pixels, and {SMALLEST} are needed at each "
+            "side. Take a larger picture."
+        )
+    return picture
+
+
+def shrunk(picture: Tensor, longest: int) -> Tensor:
+    """Return a picture (C, H, W) whose longer side has at most `longest` pixels.
+
+    Each new pixel is the mean of those that it stands for, weighted by their distance.
+    """
+    scale = longest / max(picture.shape[-2:])
+    if scale >= 1:
+        return picture
+    size = [max(1, round(side * scale)) for side in picture.shape[-2:]]
+    options = {"mode": "bilinear", "antialias": True, "align_corners": False}
+    return F.interpolate(picture[None], size=size, **options)[0].clamp(0, 1)
+
+
+def luminance(picture: Tensor) -> Tensor:
+    """Return how bright each pixel is, (..., 1, H, W), of a picture (..., 3, H, W).
+
+    The weights are those of television (ITU-R BT.601): the eye sees green as brightest.
+    """
+    red, green, blue = picture.unbind(-3)
+    return (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(-3)
+
+
+def _bundled(name: str) -> np.ndarray:
+    try:
+        import skimage.data
+    except ImportError:
+        raise PictureError(
+            f"The photograph {name!r} comes with scikit-image, which is missing here: {INSTALL}"
+        ) from None
+    return getattr(skimage.data, name)()
+
+
+def _from_file(path: Path) -> np.ndarray:
+    """Return the pixels of a file as uint8, (H, W) or (H, W, 3)."""
+    if not path.is_file():
+        raise PictureError(
+            f"There is no picture {path}. Give the path of a file, or one of these names: "
+            f"{', '.join(PHOTOGRAPHS)}."
+        )
+    try:
+        with Image.open(path) as image:
+            return np.array(_plain(image))
+    except UnidentifiedImageError:
+        reason = "it is no picture, or of a kind that Pillow does not read"
+    except Image.DecompressionBombError:
+        reason = "it has too many pixels to be read safely"
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow finds wrong inside
+        reason = f"it is damaged ({error})"
+    raise PictureError(f"{path} cannot be read: {reason}. Save it anew as PNG or JPEG.")
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Return an upright picture in red, green and blue, without transparency."""
+    if image.mode.startswith("I;16"):  # 16 bits, as scanners and microscopes write
+        image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of the format {image.mode!r}, with no fixed white")
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image)
+    return image.convert("RGB")
