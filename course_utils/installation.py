@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 
 DISTRIBUTION = "loops-to-lightning"
 MALICIOUS = {"2.6.2", "2.6.3"}
@@ -17,6 +18,18 @@ def check_installation() -> bool:
     """
     checks: list[Callable[[], str]] = [_python, *map(_package, _requirements()), _pair, _disk]
     return all([_run(check) for check in checks])
+
+
+def lesson_file(name: str) -> Path:
+    """Return a file that lies beside the lessons, wherever the course is installed.
+
+    Raises FileNotFoundError if there is none of that name.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent / "notebooks", package):  # a checkout, or an installed wheel
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"The course has no file {name}.")
 
 
 def _run(check: Callable[[], str]) -> bool:

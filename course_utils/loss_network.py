@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torchvision.models import VGG16_Weights, vgg16
 

@@ -103,6 +103,38 @@ def _draw_row(axes: Sequence, images: Tensor, each: bool) -> None:
             axis.imshow(images[index], **({} if each else {"vmin": low, "vmax": high}))
 
 
+def photo_rows(
+    rows: Mapping[str, Sequence[Tensor]], titles: Sequence[object] | None = None, side: float = 1.9
+) -> Figure:
+    """Draw a row of pictures for each name, the name at its left; return the figure.
+
+    Each picture is (3, H, W) or (1, H, W), from 0 to 1, and is drawn `side` inches wide. `titles`
+    stand above the first row.
+    """
+    columns = max((len(row) for row in rows.values()), default=0)
+    if not columns:
+        raise ValueError("photo_rows() got no pictures: expected name: list of (3, H, W).")
+    tallest = [max(p.shape[-2] / p.shape[-1] for p in row) for row in rows.values()]
+    with plt.rc_context(STYLE):
+        size = (side * columns + 1, side * sum(tallest) + 0.3)
+        ratios = {"height_ratios": tallest}
+        figure, axes = plt.subplots(
+            len(rows), columns, figsize=size, squeeze=False, gridspec_kw=ratios
+        )
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+            axis.spines[:].set_visible(False)
+        for places, (name, row) in zip(axes, rows.items(), strict=True):
+            places[0].set_ylabel(name, rotation=0, ha="right", va="center")
+            for axis, picture in zip(places, row, strict=False):
+                shown = picture.detach().cpu().clamp(0, 1).permute(1, 2, 0).squeeze(-1)
+                axis.imshow(shown, vmin=0, vmax=1, interpolation="antialiased")
+        for axis, title in zip(axes[0], titles or (), strict=False):
+            axis.set_title(str(title), fontsize=9)
+    return _closed(figure)
+
+
 def pictures(named: Mapping[str, Tensor]) -> Figure:
     """Draw a few images beside each other, large, with their pixels counted at the edges.
 

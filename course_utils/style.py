@@ -1,6 +1,6 @@
 """Fast neural style transfer, after Johnson, Alahi and Fei-Fei (2016), as lesson 5 has it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import lightning as L
 import torch
@@ -99,13 +99,35 @@ def roughness(pictures):
     return across + down
 
 
+class StyleLosses(nn.Module):
+    """The three losses of style transfer, with the networks and numbers that they need.
+
+    `style` is a photograph's name or a picture's path, `loss_network` what `load_loss_network`
+    takes. Calling it with drawn and original pictures (B, 1, H, W) returns style loss, content
+    loss and roughness. The Gram matrices of the style are buffers.
+    """
+
+    def __init__(self, style: str, loss_network: str):
+        super().__init__()
+        self.loss_network = load_loss_network(loss_network)
+        picture = luminance(photograph(style, LONGEST))[None]
+        for number, maps in enumerate(self.loss_network.features(picture)):
+            self.register_buffer(f"gram_{number}", gram(maps))
+
+    def forward(self, drawn, x):
+        after = self.loss_network.features(drawn)
+        with torch.no_grad():
+            before = self.loss_network.features(x, stages=2)
+        grams = [self.get_buffer(f"gram_{number}") for number in range(len(after))]
+        return style_loss(after, grams), content_loss(after, before), roughness(drawn)
+
+
 class LitStyle(L.LightningModule):
     """Style transfer as a LightningModule: trains a TransformNet against a fixed loss network.
 
-    `style` is a photograph's name or a picture's path, `loss_network` what `load_loss_network`
-    takes. Batches are grey crops (B, 1, H, W) from 0 to 1; the noise of training comes from the
-    global generator. Logs the loss and its parts (style, content, roughness) as `train_…`, and
-    `val_loss` and `test_loss`, with noise that is always the same. Calling the module takes grey
+    Batches are grey crops (B, 1, H, W) from 0 to 1; the noise of training comes from the global
+    generator, that of the other stages is always the same. Logs `…_loss` and its parts, `…_style`,
+    `…_content` and `…_roughness`, for `train`, `val` and `test`. Calling the module takes grey
     pictures and noise, as the network does. After Johnson, Alahi and Fei-Fei (2016), "Perceptual
     losses for real-time style transfer and super-resolution".
     """
@@ -122,45 +144,30 @@ class LitStyle(L.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.model = TransformNet(width)
-        self.loss_network = load_loss_network(loss_network)
-        grey = luminance(photograph(style, LONGEST))[None]
-        for number, maps in enumerate(self.loss_network.features(grey)):
-            self.register_buffer(f"gram_{number}", gram(maps))
-
-    @property
-    def grams(self):
-        return [buffer for name, buffer in self.named_buffers() if name.startswith("gram_")]
+        self.losses = StyleLosses(style, loss_network)
 
     def forward(self, grey, noise):
         return self.model(grey, noise)
 
     def training_step(self, batch, batch_idx):
-        parts = self._losses(batch, torch.rand_like(batch))
-        self.log_dict({f"train_{name}": part for name, part in parts.items()})
-        return parts["loss"]
+        return self._step(batch, torch.rand_like(batch), "train")
 
     def validation_step(self, batch, batch_idx):
-        self.log("val_loss", self._losses(batch, self._fixed_noise(batch))["loss"])
+        self._step(batch, fixed_noise(batch), "val")
 
     def test_step(self, batch, batch_idx):
-        self.log("test_loss", self._losses(batch, self._fixed_noise(batch))["loss"])
+        self._step(batch, fixed_noise(batch), "test")
 
     def predict_step(self, batch, batch_idx):
         return stylize(self.model, batch[0])
 
-    def _losses(self, x, noise):
-        drawn = self(x, noise)
-        after = self.loss_network.features(drawn)
-        with torch.no_grad():
-            before = self.loss_network.features(x, stages=2)
-        style = style_loss(after, self.grams)
-        content = content_loss(after, before)
-        smooth = roughness(drawn)
-        loss = style + self.hparams.content_weight * content + self.hparams.smooth_weight * smooth
-        return {"loss": loss, "style": style, "content": content, "roughness": smooth}
-
-    def _fixed_noise(self, x):
-        return torch.rand(x.shape, generator=seeded(0)).to(x)
+    def _step(self, x, noise, stage):
+        style, content, rough = self.losses(self(x, noise), x)
+        weights = self.hparams
+        loss = style + weights.content_weight * content + weights.smooth_weight * rough
+        parts = {"loss": loss, "style": style, "content": content, "roughness": rough}
+        self.log_dict({f"{stage}_{name}": part for name, part in parts.items()})
+        return loss
 
     def configure_optimizers(self):
         return torch.optim.Adam(self.model.parameters(), lr=self.hparams.lr)
@@ -169,13 +176,13 @@ class LitStyle(L.LightningModule):
 class Crops(Dataset):
     """Square pieces of pictures (C, H, W): `crops[which, top, left]` is (C, size, size)."""
 
-    def __init__(self, pictures: Sequence[Tensor], size: int):
+    def __init__(self, pictures, size):
         self.pictures, self.size = pictures, size
 
-    def __len__(self) -> int:
+    def __len__(self):
         return len(self.pictures)
 
-    def __getitem__(self, place: tuple[int, int, int]) -> Tensor:
+    def __getitem__(self, place):
         which, top, left = place
         return self.pictures[which][:, top : top + self.size, left : left + self.size]
 
@@ -183,13 +190,13 @@ class Crops(Dataset):
 class RandomPlaces(Sampler):
     """Where to cut: `count` places an epoch, drawn from a generator of its own."""
 
-    def __init__(self, crops: Crops, count: int, generator: torch.Generator):
+    def __init__(self, crops, count, generator):
         self.crops, self.count, self.generator = crops, count, generator
 
-    def __len__(self) -> int:
+    def __len__(self):
         return self.count
 
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+    def __iter__(self):
         return iter([self._place() for _ in range(self.count)])
 
     def _place(self):
@@ -206,9 +213,10 @@ class StylePictures(L.LightningDataModule):
     """Grey crops of photographs: `steps` batches (B, 1, size, size) an epoch, from 0 to 1.
 
     The places to cut are drawn anew in each epoch; their generator goes into checkpoints, so that
-    a run that resumes sees the crops that it would have seen. The crops to validate on are the
-    same each time, and of a photograph that is not trained on; so are those of the test. `shown`
-    are names or paths of the pictures to predict, one (1, 3, H, W) at a time.
+    a run that resumes sees the crops that it would have seen. The crops to validate with are the
+    same each time, of a photograph that is not trained on; so are those of the test. `shown` are
+    names or paths of the pictures to predict, one (1, 3, H, W) at a time. Loaders raise ValueError
+    for a size that does not fit.
     """
 
     def __init__(
@@ -221,41 +229,48 @@ class StylePictures(L.LightningDataModule):
     ):
         super().__init__()
         self.size, self.batch_size, self.steps, self.seed = size, batch_size, steps, seed
-        self.shown = shown
-        self.places = seeded(seed)
-        if size < SMALLEST or size % 4:
-            raise ValueError(f"size={size}: expected a multiple of 4, from {SMALLEST} on.")
+        self.shown, self.places = shown, seeded(seed)
 
-    def loader(self, names, steps, generator):
+    def loader(self, names, steps, generator, fixed=False):
         pictures = [luminance(photograph(name, LONGEST)) for name in names]
-        most = min(side for picture in pictures for side in picture.shape[-2:])
-        if self.size > most:
-            raise ValueError(f"size={self.size}: the smallest photograph has {most} pixels a side.")
+        check_size(self.size, pictures)
         crops = Crops(pictures, self.size)
         places = RandomPlaces(crops, steps * self.batch_size, generator)
+        places = list(places) if fixed else places
         return DataLoader(crops, self.batch_size, sampler=places, generator=seeded(self.seed))
 
     def train_dataloader(self):
         return self.loader(TRAIN, self.steps, self.places)
 
     def val_dataloader(self):
-        return self._fixed(VALIDATION)
+        return self.loader(VALIDATION, 4, seeded(self.seed), fixed=True)
 
     def test_dataloader(self):
-        return self._fixed(TEST)
+        return self.loader(TEST, 4, seeded(self.seed), fixed=True)
 
     def predict_dataloader(self):
         return DataLoader([photograph(name) for name in self.shown])
-
-    def _fixed(self, names):
-        loader = self.loader(names, 4, seeded(self.seed))
-        return DataLoader([crop for batch in loader for crop in batch], self.batch_size)
 
     def state_dict(self):
         return {"places": self.places.get_state()}
 
     def load_state_dict(self, state_dict):
         self.places.set_state(state_dict["places"])
+
+
+def check_size(size: int, pictures: Sequence[Tensor]) -> None:
+    """Raise ValueError unless crops of this size can be cut, halved twice, and looked at."""
+    most = min(side for picture in pictures for side in picture.shape[-2:])
+    if size % 4 or not SMALLEST <= size <= most:
+        raise ValueError(
+            f"size={size} does not fit: expected a multiple of 4, from {SMALLEST} to {most} pixels "
+            "(the shortest side of these photographs)."
+        )
+
+
+def fixed_noise(x, seed=0):
+    """Return noise in the shape and on the device of x, the same each time."""
+    return torch.rand(x.shape, generator=seeded(seed)).to(x.device)
 
 
 @torch.no_grad()
@@ -267,18 +282,23 @@ def stylize(model, picture, seed=0):
     the result is on the CPU. A picture of more than 1.5 million pixels is made smaller first, for
     the sake of memory, and a line says so.
     """
+    picture = within_memory(picture)
     height, width = picture.shape[-2:]
-    if height * width > MOST_PIXELS:
-        scale = (MOST_PIXELS / (height * width)) ** 0.5
-        picture = shrunk(picture, int(max(height, width) * scale))
-        height, width = picture.shape[-2:]
-        print(f"The picture is large: it was made smaller, {height} x {width} pixels.")
     grey = luminance(picture)
     whole = F.pad(grey[None], (0, -width % 4, 0, -height % 4), mode="replicate")
-    noise = torch.rand(whole.shape, generator=seeded(seed))
-    device = next(model.parameters()).device
-    drawn = model(whole.to(device), noise.to(device)).cpu()[0, :, :height, :width]
-    return (picture.cpu() + drawn - grey.cpu()).clamp(0, 1)
+    whole = whole.to(next(model.parameters()).device)
+    drawn = model(whole, fixed_noise(whole, seed)).cpu()[0, :, :height, :width]
+    return (picture + drawn - grey).clamp(0, 1)
+
+
+def within_memory(picture: Tensor, most: int = MOST_PIXELS) -> Tensor:
+    """Return a picture (3, H, W) as it is, or made smaller if it has more than `most` pixels."""
+    height, width = picture.shape[-2:]
+    if height * width <= most:
+        return picture
+    smaller = shrunk(picture, int(max(height, width) * (most / (height * width)) ** 0.5))
+    print(f"The picture is large: it was made smaller, {tuple(smaller.shape[-2:])} pixels.")
+    return smaller
 
 
 class SamplePictures(L.Callback):

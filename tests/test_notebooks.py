@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from course_utils import data, models, plots
+from course_utils import data, loss_network, models, plots, style
 from tools import build, publishable, record
 from tools.project import notebook_of, repository, sources
 
@@ -33,10 +33,10 @@ def without_magics(cell):
 
 
 def definitions(tree):
-    """Return the classes at the top of a program by name, docstrings taken out."""
+    """Return the classes and functions at the top of a program by name, docstrings taken out."""
     found = {}
     for node in tree.body:
-        if isinstance(node, ast.ClassDef):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
             for inner in ast.walk(node):
                 if isinstance(inner, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(inner):
                     inner.body = inner.body[1:]
@@ -46,7 +46,7 @@ def definitions(tree):
 
 SHIPPED = {
     name: dump
-    for module in (models, data)
+    for module in (models, data, loss_network, style)
     for name, dump in definitions(ast.parse(Path(module.__file__).read_text("utf-8"))).items()
 }
 SHOWN = [
@@ -76,7 +76,7 @@ def test_every_model_and_the_data_module_are_shown():
     shown = {name for _, name, _ in SHOWN}
     names = {name for name in dir(models) if getattr(models, name).__class__ is type}
     ours = {name for name in names if getattr(models, name).__module__ == models.__name__}
-    assert ours | {"MNISTDataModule"} <= shown
+    assert ours | {"MNISTDataModule", "LossNetwork", "StylePictures", "LitStyle"} <= shown
 
 
 @pytest.mark.parametrize("source", LESSONS, ids=lambda source: source.stem)

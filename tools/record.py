@@ -19,6 +19,9 @@ from tools.execute import digits_decided, execute
 from tools.project import notebook_of, sources
 from tools.publishable import WIDGETS, problems
 
+# A picture of more colours than this is a photograph: 64 would be too few for it.
+PHOTOGRAPHIC = 8_000
+
 
 def record(path: Path) -> list[str]:
     """Run a notebook and write it with its outputs; return what kept it from being written."""
@@ -39,16 +42,27 @@ def record(path: Path) -> list[str]:
 
 
 def with_small_pictures(notebook: NotebookNode) -> None:
-    """Store each picture with a palette of 64 colours where that makes it smaller."""
+    """Store photographs as JPEG, and other pictures with 64 colours where that is smaller."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            if "image/png" in data:
-                data["image/png"] = min(data["image/png"], _palette(data["image/png"]), key=len)
+            if "image/png" not in data:
+                continue
+            picture = data.pop("image/png")
+            image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+            if image.getcolors(PHOTOGRAPHIC) is None:
+                data["image/jpeg"] = _jpeg(image)
+            else:
+                data["image/png"] = min(picture, _palette(image), key=len)
 
 
-def _palette(picture: str) -> str:
-    image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+def _jpeg(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, format="jpeg", quality=85, optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _palette(image: Image.Image) -> str:
     smaller = io.BytesIO()
     image.quantize(64, dither=Image.Dither.NONE).save(smaller, format="png", optimize=True)
     return base64.b64encode(smaller.getvalue()).decode()

@@ -41,9 +41,7 @@ class Step:
     losses: tuple[float, ...]
     owned: tuple[int, ...]  # which of the model's parameters this optimizer updates
     foreign: int  # how many tensors beside the model it updates
-    beside: tuple[
-        bool, ...
-    ]  # whether layers of other networks that took part were in training mode
+    beside: tuple[bool, ...]  # for layers of other networks that took part: in training mode?
     gradients: tuple[bytes, ...]
     gradient_norms: tuple[float, ...]  # of each of these parameters
     gradient_max: float  # the largest absolute value in it

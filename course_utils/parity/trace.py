@@ -147,9 +147,9 @@ class Trace:
 
     def _before_any_forward(self, module: nn.Module, args: tuple) -> None:
         """Note the mode of a layer of another network, through which a gradient may flow."""
-        if isinstance(module, MODE_SENSITIVE) and torch.is_grad_enabled():
-            if module not in self._own:
-                self._beside[module] = module.training
+        counts = isinstance(module, MODE_SENSITIVE) and torch.is_grad_enabled()
+        if counts and module not in self._own:
+            self._beside[module] = module.training
 
     def _before_backward(self, loss: Tensor) -> None:
         if loss.numel() == 1:
