@@ -51,8 +51,8 @@ class LossNetwork(nn.Module):
 
     def features(self, x, stages=None):
         found = []
-        for number, stage in enumerate(self.stages[:stages]):
-            x = stage(F.avg_pool2d(x, 2) if number else x)
+        for number, block in enumerate(self.stages[:stages]):
+            x = block(F.avg_pool2d(x, 2) if number else x)
             found.append(x)
         return found
 
@@ -216,6 +216,7 @@ def _from_file(path: Path) -> LossNetwork:
         state = torch.load(path, weights_only=True, map_location="cpu")
         network = LossNetwork(len(state["head.bias"]))
         network.load_state_dict(state)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
-        raise LossNetworkError(f"{wanted}: it holds no such weights ({error}).") from None
+    except Exception as error:  # whatever torch finds wrong with the file
+        kind = type(error).__name__
+        raise LossNetworkError(f"{wanted}: it holds no such weights ({kind}).") from None
     return network

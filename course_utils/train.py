@@ -12,7 +12,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from jsonargparse import DefaultHelpFormatter
+from jsonargparse import DefaultHelpFormatter, Namespace
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -21,18 +21,22 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torchvision.utils import save_image
 
-from course_utils import models
-from course_utils.data import MEAN, STD, ResumableMNIST
+from course_utils import models, style
+from course_utils.data import MEAN, STD
+from course_utils.loss_network import LossNetworkError
 from course_utils.mnist import DataError
+from course_utils.photographs import PictureError
 from course_utils.progress import CourseProgress
 from course_utils.session import chosen_accelerator, quieten
 from course_utils.switches import SwitchError
 
 PROGRAM = "python -m course_utils.train"
-MODELS = sorted(name for name in dir(models) if name.startswith("Lit"))
+MODELS = sorted(name for name in (*dir(models), *dir(style)) if name.startswith("Lit"))
+MNIST = "course_utils.data.ResumableMNIST"
+DATA = {"LitStyle": "course_utils.style.StylePictures"}  # models of other data than MNIST
 SEE = f"See {PROGRAM} --help."
 PADDING = {"LitLeNet": 2}  # models that want a margin, and how wide
-HELP = f"""Train the course's models on MNIST, or use what was trained.
+HELP = f"""Train the course's models on MNIST (LitStyle: on photographs), or use what was trained.
 
 models: {", ".join(MODELS)}, or the import path of a LightningModule of your own
 
@@ -41,11 +45,15 @@ examples:
   {PROGRAM} fit --model LitLeNet --model.lr 1e-3 --early-stopping --out-dir runs/lenet
   {PROGRAM} fit --model LitLeNet --print_config > lenet.yaml
   {PROGRAM} fit --config lenet.yaml
+  {PROGRAM} fit --model LitStyle --model.style brick --out-dir runs/brick
   {PROGRAM} test --ckpt_path runs/lenet/best.ckpt
   {PROGRAM} predict --ckpt_path runs/lenet/best.ckpt --out-dir runs/predictions
 
-fit leaves best.ckpt, last.ckpt, config.yaml, the log (metrics.csv) and ten predicted digits in the
-folder of --out-dir. All options of a command: {PROGRAM} fit --help
+fit leaves best.ckpt, last.ckpt, config.yaml, the log (metrics.csv) and ten predicted digits
+(LitStyle: three redrawn photographs) in the folder of --out-dir. For pictures of your own:
+  {PROGRAM} predict --ckpt_path runs/brick/best.ckpt --data StylePictures --data.shown '[my.jpg]'
+
+All options of a command: {PROGRAM} fit --help
 """
 
 
@@ -125,6 +133,7 @@ class CourseCLI(LightningCLI):
             "--overwrite", action="store_true", help="fit: replace an earlier run in the folder"
         )
         parser.set_defaults({"model": {"class_path": "course_utils.models.LitMLP"}})
+        parser.set_defaults({"data": {"class_path": MNIST}})
 
     @property
     def folder(self) -> Path:
@@ -155,8 +164,10 @@ class CourseCLI(LightningCLI):
             )
         config = self.config[self.subcommand]
         name = config.model.class_path.rpartition(".")[2]
-        if name in PADDING and config.data.pad == 0:
-            config.data.pad = PADDING[name]
+        if name in DATA and config.data.class_path == MNIST:
+            config.data = Namespace(class_path=DATA[name], init_args=Namespace())
+        if name in PADDING and config.data.init_args.get("pad") == 0:
+            config.data.init_args.pad = PADDING[name]
 
     def instantiate_trainer(self, **kwargs) -> L.Trainer:
         """Return the Trainer, with the course's callbacks and a log in the folder."""
@@ -230,7 +241,7 @@ class CourseCLI(LightningCLI):
         results |= self.trainer.test(self.model, ckpt_path=chosen, **options)[0]
         _print_table({"epochs": self.trainer.current_epoch, "best epoch": epoch} | results)
         print(f"checkpoint: {os.path.relpath(chosen)}")
-        self._save_digits()
+        self._save_samples()
 
     def validate(self, **kwargs) -> None:
         """Run the validation digits through a checkpoint; print the table."""
@@ -241,7 +252,13 @@ class CourseCLI(LightningCLI):
         _print_table(self.trainer.test(**kwargs | {"verbose": False})[0])
 
     def predict(self, **kwargs) -> None:
-        """Predict the test digits: a CSV file of all classes, and ten digits as pictures."""
+        """Predict the test digits: a CSV file of all classes, and ten digits as pictures.
+
+        A LitStyle redraws photographs in place of digits.
+        """
+        if isinstance(self.model, style.LitStyle):
+            self._save_photographs(self.trainer.predict(**kwargs))
+            return
         predictions = torch.cat(self.trainer.predict(**kwargs))
         if predictions.ndim == 1:
             path = self.folder / "predictions.csv"
@@ -251,6 +268,20 @@ class CourseCLI(LightningCLI):
                 writer.writerows(enumerate(predictions.tolist()))
             print(f"predictions: {path}")
         self._save_digits()
+
+    def _save_samples(self) -> None:
+        """Save what the trained model makes of a few pictures."""
+        if isinstance(self.model, style.LitStyle):
+            redrawn = self.trainer.predict(self.model, datamodule=self.datamodule)
+            self._save_photographs(redrawn)
+        else:
+            self._save_digits()
+
+    def _save_photographs(self, redrawn: list[Tensor]) -> None:
+        paths = [self.folder / f"{Path(name).stem}_redrawn.png" for name in self.datamodule.shown]
+        for picture, path in zip(redrawn, paths, strict=True):
+            save_image(picture, path)
+        print(f"{len(paths)} photographs: {', '.join(map(str, paths))}")
 
     @torch.no_grad()
     def _save_digits(self, count: int = 10) -> None:
@@ -281,8 +312,9 @@ def main() -> int:
     try:
         CourseCLI(
             L.LightningModule,
-            ResumableMNIST,
+            L.LightningDataModule,
             subclass_mode_model=True,
+            subclass_mode_data=True,
             save_config_callback=None,
             seed_everything_default=42,
             parser_class=CourseParser,
@@ -295,7 +327,7 @@ def main() -> int:
                 "enable_model_summary": False,
             },
         )
-    except (CommandError, DataError, SwitchError) as error:
+    except (CommandError, DataError, LossNetworkError, PictureError, SwitchError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except TrainingInterruptedError as stop:

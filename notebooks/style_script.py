@@ -41,15 +41,16 @@ def main(words=None):
 
     torch.manual_seed(args.seed)
     model = TransformNet(args.width).to(device)
-    loss_network = load_loss_network(args.loss_network).to(device)
+    loss_network = load_loss_network(args.loss_network)
     loss_network.eval()
     for parameter in loss_network.parameters():
         parameter.requires_grad = False
 
-    style = luminance(photograph(args.style, longest=256))[None].to(device)
+    style = luminance(photograph(args.style, longest=256))[None]
     with torch.no_grad():
         stages = [maps.flatten(2) for maps in loss_network.features(style)]
-        grams = [rows @ rows.transpose(1, 2) / rows.shape[-1] for rows in stages]
+        grams = [(rows @ rows.transpose(1, 2) / rows.shape[-1]).to(device) for rows in stages]
+    loss_network = loss_network.to(device)
 
     names = args.photographs or ["astronaut", "chelsea", "rocket", "coins", "moon"]
     pictures = [luminance(photograph(name, longest=256)) for name in names]

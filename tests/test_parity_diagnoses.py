@@ -644,3 +644,54 @@ def test_an_optimizer_with_a_past():
     report = compare(faulty, lightning(Plan()))
     assert report.diagnosis.name == "optimizer rebuilt or used before"
     assert "The optimizer of raw loop held state from before the trace" in report.explain()
+
+
+def with_helper(training=False, trained=False, handed=False):
+    """Return a plan whose loss goes through a second network, which should stay fixed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        helper = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    helper.train(training).requires_grad_(trained)
+    extra = list(helper.parameters()) if handed else []
+    return Plan(
+        loss=lambda logits, y: F.cross_entropy(helper(logits), y),
+        parameters=lambda model: [*model.parameters(), *extra],
+    )
+
+
+HELPER_FAULTS = [
+    (
+        {"training": True},
+        ("mode of another network", 1, "another network in training mode"),
+        "{faulty}: 1 of 1 such layers in training mode",
+    ),
+    (
+        {"trained": True, "handed": True},
+        ("stray parameters", 2, "another network handed to the optimizer"),
+        "{faulty}: 6 tensors beside the model are trained",
+    ),
+]
+
+
+@pytest.mark.parametrize("faulty", ["raw", "lightning"])
+@pytest.mark.parametrize(("change", "expected", "says"), HELPER_FAULTS)
+def test_a_fault_in_a_network_beside_the_model(change, expected, says, faulty):
+    runs = {
+        name: loop(with_helper(**(change if name == faulty else {})))
+        for name, loop in LOOPS.items()
+    }
+    report = compare(runs["raw"], runs["lightning"])
+    difference = report.first_difference
+    assert (difference.what, difference.step, report.diagnosis.name) == expected
+    name = {"raw": "raw loop", "lightning": "Lightning"}[faulty]
+    assert says.format(faulty=name) in " ".join(report.explain().split())
+
+
+@pytest.mark.parametrize("harmless", [{"handed": True}, {"trained": True}])
+def test_a_fixed_network_may_be_handed_over_and_an_unused_gradient_may_flow(harmless):
+    compare(raw(with_helper()), lightning(with_helper(**harmless))).assert_identical()
+
+
+def test_another_fault_is_not_blamed_on_the_network_beside_the_model():
+    report = compare(raw(with_helper()), lightning(replace(with_helper(), optimizer=adam(0.02))))
+    assert report.diagnosis.name == "other learning rate"

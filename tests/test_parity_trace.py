@@ -7,6 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from parity_loops import (
     EPOCH,
+    FEATURES,
     Plan,
     lightning,
     loader,
@@ -253,3 +254,61 @@ def test_the_plot_marks_where_the_runs_part():
 
 def test_repr_of_a_trace():
     assert repr(raw(Plan())) == "<Trace of 12 steps, 163 weights, on cpu>"
+
+
+class Small(nn.Module):
+    def __init__(self, width=3):
+        super().__init__()
+        self.layer = nn.Linear(FEATURES, width)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class Smaller(Small):
+    """A class that inherits its constructor's work."""
+
+
+class Inheriting(nn.Linear):
+    """A class without a constructor of its own."""
+
+
+def script(kind, steps=3):
+    torch.manual_seed(0)
+    kind(FEATURES, 3) if kind is Inheriting else Smaller()  # another model comes first
+    model = kind(FEATURES, 3) if kind is Inheriting else kind()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.ones(2, FEATURES)).sum().backward()
+        optimizer.step()
+
+
+def test_a_class_traces_the_first_object_that_a_script_builds():
+    with trace(Small) as record:
+        script(Small)
+    torch.manual_seed(0)
+    Smaller()
+    model = Small()
+    with trace(model) as expected:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.ones(2, FEATURES)).sum().backward()
+            optimizer.step()
+    compare(record, expected).assert_identical()
+    assert len(record.steps) == 3
+
+
+@pytest.mark.parametrize("kind", [Small, Inheriting])
+def test_the_class_is_as_before_afterwards(kind):
+    before = vars(kind).get("__init__"), kind.__init__
+    with pytest.raises(RuntimeError), trace(kind):
+        script(kind)
+        raise RuntimeError
+    assert (vars(kind).get("__init__"), kind.__init__) == before
+
+
+def test_a_class_of_which_none_is_built_is_an_error():
+    with pytest.raises(ValueError, match="No Small was built"), trace(Small):
+        Smaller()

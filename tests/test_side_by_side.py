@@ -172,3 +172,26 @@ def test_classes_and_functions_of_notebook_cells_are_found():
     shell.run_cell("class Cell:\n    def hello(self):\n        return 'first'\n")
     shell.run_cell("class Cell:\n    def hello(self):\n        return 'second'\n")
     assert "second" in str(side_by_side(shell.user_ns["Cell"]))
+
+
+SCRIPT = """
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr")
+x = cut(picture)
+parts = model(x)
+loss = 2 * parts + extra
+loss.backward()
+total = count / number
+"""
+
+
+def test_a_script_is_told_what_its_own_functions_are_for():
+    jobs = [line.job.name for line in side_by_side(SCRIPT).raw]
+    assert jobs == [
+        *("bookkeeping", "bookkeeping", "model and loss", "model and loss", "model and loss"),
+        *("gradient", "bookkeeping"),
+    ]
+    told = side_by_side(SCRIPT, known={"data movement": ["cut"]}).raw
+    assert told[2].job.name == "data movement" and told[2].home.text == "LightningDataModule"
+    with pytest.raises(ValueError, match="No job is called 'dta'"):
+        side_by_side(SCRIPT, known={"dta": ["cut"]})
