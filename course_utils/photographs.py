@@ -17,7 +17,7 @@ SMALLEST = 32  # pixels at each side: less shows no texture
 INSTALL = "pip install scikit-image"
 
 
-class PictureError(ValueError):
+class PictureError(Exception):
     """A picture cannot be used; the message says why, and what to do."""
 
 

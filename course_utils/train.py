@@ -61,6 +61,10 @@ class CommandError(Exception):
     """Something in the command is wrong; the message says what, and what to do."""
 
 
+# What is wrong with the command or the surroundings: said in a line, without a traceback.
+OURS = (CommandError, DataError, LossNetworkError, PictureError, SwitchError)
+
+
 class TrainingInterruptedError(Exception):
     """Training was interrupted; the message is the command that goes on with it."""
 
@@ -132,8 +136,6 @@ class CourseCLI(LightningCLI):
         parser.add_argument(
             "--overwrite", action="store_true", help="fit: replace an earlier run in the folder"
         )
-        parser.set_defaults({"model": {"class_path": "course_utils.models.LitMLP"}})
-        parser.set_defaults({"data": {"class_path": MNIST}})
 
     @property
     def folder(self) -> Path:
@@ -304,6 +306,8 @@ class CourseCLI(LightningCLI):
 def main() -> int:
     """Run a command and return its exit code: 0, 2 for a wrong command, 130 if interrupted."""
     quieten()
+    warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # loss networks
+    sys.argv[1:] = _with_defaults(sys.argv[1:])
     # Files of an earlier run are asked about before they are replaced.
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
     # What fit needs to go on with is not needed to test.
@@ -327,8 +331,16 @@ def main() -> int:
                 "enable_model_summary": False,
             },
         )
-    except (CommandError, DataError, LossNetworkError, PictureError, SwitchError) as error:
+    except OURS as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        ours = error
+        while ours and not isinstance(ours, OURS):
+            ours = ours.__cause__  # jsonargparse wraps what a constructor raises
+        if not ours:
+            raise
+        print(f"error: {ours}", file=sys.stderr)
         return 2
     except TrainingInterruptedError as stop:
         print(f"Interrupted. Go on with:\n  {stop}", file=sys.stderr)
@@ -337,6 +349,25 @@ def main() -> int:
         print("Interrupted.", file=sys.stderr)
         return 130
     return 0
+
+
+def _with_defaults(words: list[str]) -> list[str]:
+    """Return a command with the model and the data that it leaves open.
+
+    Defaults of the parser would not do: another class given later would inherit their arguments.
+    """
+    given = {word.partition("=")[0] for word in words}
+    if not words or words[0].startswith("-") or given & {"--config", "-c"}:
+        return words
+    known = {word.partition("=")[0]: word.partition("=")[2] for word in words}
+    known |= dict(zip(words, words[1:], strict=False)) if "--model" in words else {}
+    name = known.get("--model", "LitMLP").rpartition(".")[2]
+    missing = []
+    if not given & {"--model", "--model.class_path"}:
+        missing += ["--model", "LitMLP"]
+    if not given & {"--data", "--data.class_path"}:
+        missing += ["--data", DATA.get(name, MNIST)]
+    return [words[0], *missing, *words[1:]]
 
 
 def _be_writable(folder: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from course_utils import train
 
@@ -53,6 +54,36 @@ def test_every_model_of_the_course_can_be_trained_and_used(
     if digit == "says_":
         assert len(rows.read_text().splitlines()) == 1001
     assert len(list((tmp_path / "new").glob("digit_*.png"))) == 10
+
+
+def test_style_transfer_can_be_trained_and_used(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("COURSE_PACE", "quick")
+    Image.new("RGB", (70, 50), "orange").save("mine.png")
+    few = [
+        "--data",
+        "StylePictures",
+        "--data.steps",
+        "2",
+        "--data.size",
+        "32",
+        "--model.width",
+        "4",
+    ]
+    assert run(monkeypatch, "fit", "--model", "LitStyle", *few, *SHORT, "--out-dir", "out") == 0
+    names = {f"{name}_redrawn.png" for name in ("astronaut", "chelsea", "coffee")}
+    assert names < {file.name for file in (tmp_path / "out").iterdir()}
+    assert "test_loss" in capsys.readouterr().out
+
+    # Without a word about data, a LitStyle gets photographs.
+    assert run(monkeypatch, "test", "--ckpt_path", "out/best.ckpt") == 0
+    mine = ["--data", "StylePictures", "--data.shown", "[mine.png]", "--out-dir", "new"]
+    assert run(monkeypatch, "predict", "--ckpt_path", "out/best.ckpt", *mine) == 0
+    with Image.open("new/mine_redrawn.png") as redrawn:
+        assert redrawn.size == (70, 50)
+    capsys.readouterr()
+    wrong = ["--model.style", "none.png", "--out-dir", "wrong"]
+    assert run(monkeypatch, "fit", "--model", "LitStyle", *wrong) == 2
+    assert "There is no picture none.png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

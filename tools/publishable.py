@@ -8,7 +8,7 @@ from nbformat import NotebookNode
 
 from tools.build import METADATA_KEY, code_hash
 
-MOST_BYTES = 600_000
+MOST_BYTES, MOST_WITH_PHOTOGRAPHS = 600_000, 900_000
 # A folder of somebody's machine: the usual roots, and a drive letter. Addresses (http://…) and
 # fractions are not.
 PATHS = re.compile(
@@ -26,8 +26,10 @@ def problems(notebook: NotebookNode) -> list[str]:
         found += [f"cell {number}: {problem}" for problem in _outputs(cell)]
     if notebook.metadata.get(METADATA_KEY, {}).get("code") != code_hash(notebook):
         found.append("the outputs are not those of the present code: run `make record`")
-    if (size := len(nbformat.writes(notebook).encode())) > MOST_BYTES:
-        found.append(f"{size:,} bytes are more than {MOST_BYTES:,}")
+    photographs = any("image/jpeg" in o.get("data", {}) for cell in code for o in cell.outputs)
+    most = MOST_WITH_PHOTOGRAPHS if photographs else MOST_BYTES
+    if (size := len(nbformat.writes(notebook).encode())) > most:
+        found.append(f"{size:,} bytes are more than {most:,}")
     if "widgets" in notebook.metadata:
         found.append("widget state is left in the metadata")
     return found

@@ -197,6 +197,7 @@ def layer(n_in, n_out, size=3, stride=1):
     return nn.Sequential(convolution(n_in, n_out, size, stride), norm, nn.ReLU())
 
 
+# %%
 class Residual(nn.Module):
     def __init__(self, width: int):
         super().__init__()
@@ -641,6 +642,7 @@ from course_utils.progress import CourseProgress
 EPOCH, EPOCHS = paced(100, 4), paced(4, 1)
 
 
+# %%
 def train(style, epochs=EPOCHS, callbacks=(), **choices):
     L.seed_everything(42, verbose=False)
     lit = LitStyle(style, LOSS, **choices)
@@ -767,6 +769,8 @@ plots.photo_rows({"": compared}, titles=titles, side=3)
 from lightning.pytorch.callbacks import EarlyStopping
 
 FEW = paced(10, 2)
+
+# %%
 flags = {
     "no flag": {},
     "half the bits": dict(precision="bf16-mixed"),
