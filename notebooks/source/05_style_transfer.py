@@ -12,7 +12,7 @@
 # - have added precision, accumulation, early stopping, resuming and a second worker without touching the idea;
 # - have redrawn pictures of any size, and exported the network.
 #
-# **Time**: about 6 minutes of computing on a laptop; with VGG16 as loss network, an hour on a CPU and a few minutes on a GPU.
+# **Time**: about 7 minutes of computing on a laptop; with VGG16 as loss network, an hour on a CPU and a few minutes on a GPU.
 #
 # **Builds on**: lessons [2](02_autoencoder.ipynb), [3](03_lenet.ipynb) and [4](04_one_flag_at_a_time.ipynb). The photographs come
 # with scikit-image. If it is missing, run `%pip install scikit-image` in a cell of its own.
@@ -668,8 +668,8 @@ steps = sorted(samples.pictures)[:: max(1, EPOCHS // 2)]
 plots.photo_rows({"": [samples.pictures[s] for s in steps]}, titles=[f"{s} steps" for s in steps])
 
 # %% [markdown]
-# The grey of the untrained network comes first; then edges return, and after them the strokes of the tissue. And the losses,
-# each one alone:
+# The untrained network draws little but its noise. After a hundred steps the cat is back, redrawn in dark and bright dots. And the
+# losses, each one alone:
 
 # %%
 import csv
@@ -691,7 +691,7 @@ print(f"test style loss {tested['test_style']:.3f}, content loss {tested['test_c
 # %% [markdown]
 # ### Two styles
 #
-# A network has learned one style. For the bricks, train another one. Two epochs are enough to see its strokes.
+# A network has learned one style. For the bricks, train another one. Two epochs are enough to see its lines.
 
 # %%
 brick_lit, _ = train("brick", epochs=paced(2, 1))
@@ -704,8 +704,8 @@ for name, lit in {"tissue": tissue_lit, "brick": brick_lit}.items():
 plots.photo_rows(rows, side=2.6)
 
 # %% [markdown]
-# Look at the wall behind the astronaut, and at the table under the cup: flat areas, where the noise became strokes, thin
-# ones from the tissue and upright ones from the bricks. Her suit is as orange as before.
+# Look at the backdrop behind the astronaut, and at the table under the cup: flat areas, where the noise became a texture, with
+# patches and dots from the tissue, and upright lines from the bricks. Her suit is orange as before.
 #
 # ### How much content?
 #
@@ -728,7 +728,7 @@ row = [go_on(weight) for weight in WEIGHTS]
 plots.photo_rows({"": row}, titles=[f"content weight {weight}" for weight in WEIGHTS], side=2.4)
 
 # %% [markdown]
-# From left to right the strokes give way to the cat.
+# From left to right the texture gives way to the cat.
 #
 # ### Does the loss network have to be trained?
 #
@@ -758,7 +758,7 @@ titles = ["loss network that knows textures", "loss network of random filters"]
 plots.photo_rows({"": compared}, titles=titles, side=3)
 
 # %% [markdown]
-# What random filters call style is little more than bright and dark. The strokes come from a network that knows textures.
+# With random filters the picture gets softer, and its flat areas stay flat. The texture comes from the network that knows some.
 
 # %% [markdown]
 # ## 7. What one flag gives now
