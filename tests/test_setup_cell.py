@@ -23,7 +23,7 @@ nbformat.write(notebook, sys.argv[2])
 ASK = (
     "import importlib.util, json; from importlib.metadata import version; "
     "spec = importlib.util.find_spec('course_utils'); "
-    "print(json.dumps([spec and spec.origin, version('torch'), version('torchvision')]))"
+    "print(json.dumps([spec and str(spec.origin), version('torch'), version('torchvision')]))"
 )
 
 
