@@ -60,9 +60,9 @@ class TransformNet(nn.Module):
             layer(width, 2 * width, stride=2),
             layer(2 * width, 4 * width, stride=2),
             *(Residual(4 * width) for _ in range(3)),
-            nn.Upsample(scale_factor=2),
+            nn.Upsample(scale_factor=2, mode="bilinear"),
             layer(4 * width, 2 * width),
-            nn.Upsample(scale_factor=2),
+            nn.Upsample(scale_factor=2, mode="bilinear"),
             layer(2 * width, width),
             convolution(width, 1, size=5),
             nn.Sigmoid(),
@@ -165,7 +165,8 @@ class LitStyle(L.LightningModule):
         style, content, rough = self.losses(self(x, noise), x)
         weights = self.hparams
         loss = style + weights.content_weight * content + weights.smooth_weight * rough
-        parts = {"loss": loss, "style": style, "content": content, "roughness": rough}
+        self.log(f"{stage}_loss", loss, prog_bar=True)
+        parts = {"style": style, "content": content, "roughness": rough}
         self.log_dict({f"{stage}_{name}": part for name, part in parts.items()})
         return loss
 

@@ -187,7 +187,13 @@ class CourseCLI(LightningCLI):
         if config["logger"] is None:
             fits = self.subcommand == "fit"
             config["logger"] = CSVLogger(self.folder, name="", version="log") if fits else False
-        return self._instantiate_trainer(config, callbacks)
+        trainer = self._instantiate_trainer(config, callbacks)
+        if trainer.world_size > 1:  # each would write the same files, with its part of the results
+            raise CommandError(
+                f"the command uses one device, not {trainer.world_size}: leave out "
+                "--trainer.devices. Lesson 6 shows how to train on several."
+            )
+        return trainer
 
     def resuming(self) -> str:
         """Return the command that goes on with this run."""

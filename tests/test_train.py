@@ -98,6 +98,10 @@ def test_style_transfer_can_be_trained_and_used(monkeypatch, tmp_path, capsys):
         (["fit", "--out-dir", "a_file"], "cannot write to a_file"),
         (["fit", "--out-dir", "earlier"], "earlier holds an earlier run"),
         (["train"], "invalid choice: 'train'"),
+        (
+            ["fit", "--trainer.accelerator", "cpu", "--trainer.devices", "2"],
+            "the command uses one device, not 2",
+        ),
         (["test"], "test needs a trained model"),
         (["test", "--ckpt_path", "none.ckpt"], "there is no checkpoint none.ckpt"),
         (["test", "--ckpt_path", "a_file"], "a_file cannot be loaded as a checkpoint"),

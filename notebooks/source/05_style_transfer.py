@@ -21,7 +21,9 @@
 # {{setup}}
 
 # %%
+import os
 import runpy
+import time
 import warnings
 from pathlib import Path
 
@@ -217,9 +219,9 @@ class TransformNet(nn.Module):
             layer(width, 2 * width, stride=2),
             layer(2 * width, 4 * width, stride=2),
             *(Residual(4 * width) for _ in range(3)),
-            nn.Upsample(scale_factor=2),
+            nn.Upsample(scale_factor=2, mode="bilinear"),
             layer(4 * width, 2 * width),
-            nn.Upsample(scale_factor=2),
+            nn.Upsample(scale_factor=2, mode="bilinear"),
             layer(2 * width, width),
             convolution(width, 1, size=5),
             nn.Sigmoid(),
@@ -420,8 +422,9 @@ class LitStyle(L.LightningModule):
         style, content, rough = self.losses(self(x, noise), x)
         weights = self.hparams
         loss = style + weights.content_weight * content + weights.smooth_weight * rough
-        parts = {"loss": loss, "style": style, "content": content, "roughness": rough}
-        self.log_dict({f"{stage}_{name}": part for name, part in parts.items()})  # was: log_file
+        self.log(f"{stage}_loss", loss, prog_bar=True)  # was: print, log_file
+        parts = {"style": style, "content": content, "roughness": rough}
+        self.log_dict({f"{stage}_{name}": part for name, part in parts.items()})
         return loss
 
     def configure_optimizers(self):  # was: optimizer = …
@@ -649,7 +652,7 @@ def train(style, epochs=EPOCHS, callbacks=(), **choices):
     trainer = L.Trainer(
         **hardware,
         max_epochs=epochs,
-        callbacks=[CourseProgress(), *callbacks],
+        callbacks=[CourseProgress(only_prog_bar=True), *callbacks],
         logger=CSVLogger("runs", name=f"style_{style}"),
         log_every_n_steps=paced(10, 1),
         enable_checkpointing=False,
@@ -773,7 +776,7 @@ FEW = paced(10, 2)
 # %%
 flags = {
     "no flag": {},
-    "half the bits": dict(precision="bf16-mixed"),
+    "half the bits": dict(precision="bf16-mixed", limit_train_batches=paced(2, 1)),
     "twice the batch": dict(accumulate_grad_batches=2),
     "early stopping": dict(
         callbacks=[EarlyStopping("val_loss", min_delta=0.1, patience=1)],
@@ -782,8 +785,11 @@ flags = {
     ),
 }
 for name, choices in flags.items():
+    begin = time.perf_counter()
     record = run_port(steps=FEW, **choices)
-    print(f"{name:16} {len(record.steps):3} steps, last loss {record.losses[-1]:.3f}")
+    each = (time.perf_counter() - begin) / len(record.steps)
+    loss = record.losses[-1]
+    print(f"{name:16}{len(record.steps):3} steps, last loss {loss:.3f}, {each:.2f} s a step")
 
 # %% [markdown]
 # ### A run that resumes
@@ -815,35 +821,20 @@ print("the same weights:", all(torch.equal(whole[name], resumed[name]) for name 
 # %% [markdown]
 # ### Two workers
 #
-# For two workers it takes a script of its own, which torchrun starts twice (lesson 6 explains how). Each worker gets its
-# share of the places to cut, because Lightning puts a distributed sampler around ours. (Both seed alike, so they draw the same noise. For
-# noise of its own, a worker would seed with its rank.)
+# `devices=2`, and Lightning makes a second worker: a copy of this very process. Each one gets its share of the places to cut,
+# because Lightning puts a distributed sampler around ours; gradients are averaged (lesson 6). (Both start from the same
+# random numbers, so they draw the same noise; for noise of its own, a worker would seed with its rank.) A process that has used a GPU cannot
+# be copied, and Windows copies none: there one starts a script of its own with torchrun, as in lesson 6.
 
 # %%
-# %%writefile runs/style/two.py
-import sys
-import warnings
-
-import lightning as L
-
-from course_utils.session import quieten
-from course_utils.style import LitStyle, StylePictures
-
-quieten()
-warnings.simplefilter("ignore")  # advice on loggers, and on the loss network's mode
 L.seed_everything(42, verbose=False)
-lit = LitStyle(loss_network=sys.argv[1])
-quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False)
-quiet |= dict(enable_model_summary=False, limit_val_batches=0)
-trainer = L.Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, **quiet)
-trainer.fit(lit, StylePictures(batch_size=2, steps=8))
-if trainer.is_global_zero:
-    print(f"{trainer.world_size} workers, {trainer.global_step} steps of 2 + 2 crops")
-
-# %%
-from course_utils.launch import torchrun
-
-torchrun("runs/style/two.py", LOSS, workers=2)
+if device.type == "cpu" and hasattr(os, "fork"):
+    pair = L.Trainer(accelerator="cpu", devices=2, **quiet, **short)
+    pair.fit(LitStyle(loss_network=LOSS), datamodule=StylePictures(batch_size=2, steps=2 * FEW))
+    loss = pair.callback_metrics["train_loss"]
+    print(f"{pair.world_size} workers with 2 crops each, last loss {loss:.3f}")
+else:
+    print("this process cannot be copied: lesson 6 shows the other way")
 
 # %% [markdown]
 # ### Your own `backward`, and a hook
@@ -921,7 +912,7 @@ def by_trainer(batches):
 from course_utils.cost import cost
 
 loader = StylePictures(steps=paced(8, 2)).train_dataloader()
-cost({"by hand": by_hand, "Trainer": by_trainer}, loader, steps=paced(8, 2), rounds=3)
+cost({"by hand": by_hand, "Trainer": by_trainer}, loader, steps=paced(8, 2), rounds=paced(3, 1))
 
 # %% [markdown]
 # A step here is mostly convolutions. Read the ratio: the nearer it is to 1, the less the Trainer costs.
