@@ -19,6 +19,7 @@ from course_utils.loss_network import (
 from course_utils.parity import compare, trace
 from course_utils.style import LitStyle, StylePictures, TransformNet, gram, stylize
 from course_utils.switches import SwitchError
+from course_utils.train import KeepLast
 
 QUIET = {
     **{"logger": False, "enable_checkpointing": False, "enable_progress_bar": False},
@@ -161,7 +162,7 @@ def test_the_switch_knows_two_values(monkeypatch):
         chosen_loss_network()
 
 
-@pytest.mark.parametrize("size", [30, 16, 400])
+@pytest.mark.parametrize("size", [34, 28, 400])
 def test_a_size_that_does_not_fit_is_refused(size):
     with pytest.raises(ValueError, match="multiple of 4, from 32 to"):
         StylePictures(size=size).train_dataloader()
@@ -226,6 +227,30 @@ def test_a_checkpoint_brings_the_module_back(network, tmp_path):
     assert again.hparams == lit.hparams
     pairs = zip(lit.state_dict().values(), again.state_dict().values(), strict=True)
     assert all(torch.equal(a.cpu(), b) for a, b in pairs)
+
+
+def test_validation_measures_the_same_each_time(network):
+    lit, data = LitStyle(loss_network=network, width=4), StylePictures(size=32)
+    trainer = L.Trainer(**QUIET | {"limit_val_batches": 1})
+    first, second = (trainer.validate(lit, data, verbose=False) for _ in range(2))
+    assert first == second and set(first[0]) == {
+        f"val_{part}" for part in ("loss", "style", "content", "roughness")
+    }
+
+
+def test_a_run_that_resumes_sees_the_crops_and_the_noise_that_it_would_have_seen(network, tmp_path):
+    def weights(epochs, resume=None):
+        L.seed_everything(42, verbose=False)
+        lit = LitStyle(loss_network=network, width=4)
+        keep = KeepLast(tmp_path / "last.ckpt")
+        options = QUIET | {"enable_checkpointing": True, "max_epochs": epochs, "callbacks": [keep]}
+        data = StylePictures(size=32, steps=2)
+        L.Trainer(**options).fit(lit, data, ckpt_path=resume, weights_only=True if resume else None)
+        return torch.cat([p.detach().flatten() for p in lit.model.parameters()])
+
+    whole, half = weights(2), weights(1)
+    assert not torch.equal(whole, half)
+    assert torch.equal(whole, weights(2, resume=tmp_path / "last.ckpt"))
 
 
 def test_looking_at_samples_does_not_change_the_training(network):

@@ -3,7 +3,7 @@
 #
 # {{badge}}
 #
-# > A long script with two networks, three losses and everything else in one function: taken apart, moved to Lightning, and proved to draw the same pictures.
+# > A long script with two networks, three losses and everything else in one function: taken apart, moved to Lightning, and proved to make the same steps, bit for bit.
 #
 # At the end of this lesson you will
 # - have trained a network that redraws photographs in the style of another picture, and know what its losses measure;
@@ -12,7 +12,7 @@
 # - have added precision, accumulation, early stopping, resuming and a second worker without touching the idea;
 # - have redrawn pictures of any size, and exported the network.
 #
-# **Time**: about 7 minutes of computing on a laptop; with VGG16 as loss network, an hour on a CPU and a few minutes on a GPU.
+# **Time**: about 6 minutes of computing on a laptop; with VGG16 as loss network, an hour on a CPU and a few minutes on a GPU.
 #
 # **Builds on**: lessons [2](02_autoencoder.ipynb), [3](03_lenet.ipynb) and [4](04_one_flag_at_a_time.ipynb). The photographs come
 # with scikit-image. If it is missing, run `%pip install scikit-image` in a cell of its own.
@@ -74,11 +74,16 @@ plots.photo_rows({"": [cat, grey, darker]}, titles=["photograph", "luminance", "
 # %% [markdown]
 # ## 2. The method, by hand
 #
+# Two networks take part. One **draws**: a photograph goes in, the redrawn one comes out. The other one only **looks**: the features of
+# this fixed *loss network* say how near a result is to the style, and how near to the photograph. Gatys et al. (2016) changed the pixels of
+# each picture until both were near. Johnson et al. (2016) train the drawing network instead, once; from then on a
+# picture takes one forward pass. Hence *fast*.
+#
 # ### What is style?
 #
 # A layer of a trained network puts out maps: one says where there are edges, another where there are dots. Style is not
 # *where* they are, but *which go together*. The **Gram matrix** counts that: for every pair of maps the mean product over all
-# places. Two tiny maps, and the same maps with their places exchanged:
+# places. Take two tiny maps, both with ones in their left half:
 
 
 # %%
@@ -89,11 +94,16 @@ def gram(maps):
 
 # %%
 # NBVAL_CHECK_OUTPUT
-maps = torch.tensor([[[[1.0, 0], [1, 0]], [[1, 0], [0, 1]]]])  # (1, 2 maps, 2, 2)
+maps = torch.tensor([[[[1.0, 0], [1, 0]], [[1, 0], [1, 0]]]])  # (1, 2 maps, 2, 2)
+second_moved = torch.stack([maps[:, 0], maps[:, 1].flip(-1)], dim=1)  # to the right
 print(gram(maps)[0])
-print("places exchanged, same Gram matrix:", torch.equal(gram(maps), gram(maps.flip(-1))))
+print(gram(second_moved)[0])
+print("both moved, same Gram matrix:", torch.equal(gram(maps), gram(maps.flip(-1))))
 
 # %% [markdown]
+# On the diagonal stands how strong each map is, beside it how strong both are in the same places. Move one of them, and they do
+# not go together any more. Move both alike, and nothing changes.
+#
 # ### A loss network
 #
 # Which network puts out the maps? Johnson et al. take VGG16, trained on a million photographs: a download of half a
@@ -111,6 +121,11 @@ def stage(n_in, n_out):
         nn.BatchNorm2d(n_out),
         nn.ReLU(),
     )
+
+
+# %% [markdown]
+# **Batch norm** brings each map to mean 0 and spread 1, then scales and shifts it by learned values. In training mode it takes mean and
+# spread of the batch at hand, and keeps running averages; in evaluation mode it uses those averages.
 
 
 # %%
@@ -162,8 +177,8 @@ smooth = {"24 crops a step, mean of 20 steps": plots.running_mean(accuracies, 20
 plots.curves(smooth, y="share of crops named right", x="step")
 
 # %% [markdown]
-# Chance is 1 of 14, that is 0.07. From here on it is **fixed**: in evaluation mode, so that batch norm uses its
-# averages, and frozen, so that nobody trains it. It is stored, for the script and for the port. (With
+# In the end about half of them are named right, where chance would be 1 of 14, or 0.07. Much more is hard: some crops are plain sky. From
+# here on the network is **fixed**: in evaluation mode, so that batch norm uses its averages, and frozen, so that nobody trains it. It is stored, for the script and for the port. (With
 # `COURSE_STYLE=vgg`, both take VGG16 in its place; torchvision downloads and checks it.)
 
 # %%
@@ -197,6 +212,10 @@ def convolution(n_in, n_out, size=3, stride=1):
 def layer(n_in, n_out, size=3, stride=1):
     norm = nn.InstanceNorm2d(n_out, affine=True)
     return nn.Sequential(convolution(n_in, n_out, size, stride), norm, nn.ReLU())
+
+
+# %% [markdown]
+# **Instance norm** does what batch norm does, but for each picture alone, and without averages: it works alike in both modes.
 
 
 # %%
@@ -278,8 +297,8 @@ for name in ("immunohistochemistry", "astronaut", "brick"):
     print(f"{name:22} style {style:.3f}   content {content:.3f}")
 
 # %% [markdown]
-# The tissue has its own style, and the astronaut her own content: both zero. A good result is low in both, and none of
-# these three is.
+# The tissue has its own style, and the astronaut her own content: both zero. A good result has a style loss near zero, and as much
+# content as that allows: the two pull in different directions.
 #
 # ## 3. The script
 #
@@ -326,7 +345,8 @@ print(sorted(file.name.split("_")[0] for file in (folder / "script").iterdir()))
 # ### Move 1: networks and targets into `__init__`
 #
 # Both networks are attributes, so that they move to the device with the module. The Gram matrices are computed once, and
-# become **buffers**: they move too, they go into the checkpoint, and no optimizer touches them. Losses and all that they need
+# become **buffers**: they move too, they go into the checkpoint (as do the loss network's weights), and no optimizer touches them. A list of
+# them would stay behind, so each is registered under a name of its own. Losses and all that they need
 # become a module of their own. Both sides compute the targets on the CPU, so that they are the same bits on a GPU.
 
 # %%
@@ -360,13 +380,13 @@ print(
 # %% [markdown]
 # ### Move 2: the module
 #
-# `forward` is the part that one ships: picture and noise in, picture out. `_step` is the idea, three lines long. The
+# `forward` is the part that one ships: picture and noise in, picture out. The first three lines of `_step` are the idea, the others log. The
 # script's arguments become arguments with a type, which `save_hyperparameters` keeps. And the optimizer gets
 # `self.model.parameters()`, not `self.parameters()`; section 5 shows why. The script had no validation: here it is.
 #
 # Before it, two helpers that both the module and the sample pictures need: noise that is the same each time, and a
-# photograph's way through the network. Brightness out, network, brightness in again; and sides that are no multiple of 4 are
-# filled up at the edge for as long as it takes.
+# photograph's way through the network. Brightness out, network, brightness in again. Sides that are not a multiple of 4 are
+# filled up by repeating the edge, and cut back afterwards.
 
 # %%
 from course_utils.style import within_memory
@@ -529,7 +549,8 @@ class StylePictures(L.LightningDataModule):
 # ### Move 4: sample pictures become a callback
 #
 # Looking at the cat now and then has nothing to do with training, and so it is no part of the module. A callback can be
-# given to any Trainer, or left out.
+# given to any Trainer, or left out. (The script changed modes around its sample. Instance norm works alike in both, and there is no
+# dropout, so that this can go; with batch norm, `_keep` would have to do it.)
 
 
 # %%
@@ -599,7 +620,7 @@ report
 # ### Two mistakes that this refactor invites
 #
 # **The loss network is left in training mode.** Nothing fails. But batch norm now measures each batch with the batch's own
-# averages, so that the same picture gets another loss in other company.
+# averages, so that the loss of a picture depends on the others in its batch.
 
 
 # %%
@@ -613,7 +634,7 @@ print(compare(raw, run_port(InTrainingMode), names=("script", "Lightning")))
 
 # %% [markdown]
 # **The loss network goes to the optimizer.** `self.parameters()` are *all* parameters. If nobody froze the loss network, it
-# is trained as well: it can lower the loss by changing the measure, in place of the picture.
+# is trained as well: it can lower the loss by changing the measure instead of the picture.
 
 
 # %%
@@ -628,10 +649,11 @@ class EverythingTrained(LitStyle):
 
 trained_too = run_port(EverythingTrained)
 print(compare(raw, trained_too, names=("script", "Lightning")))
+print(f"last loss: measure fixed {raw.losses[-1]:.3f}, trained {trained_too.losses[-1]:.3f}")
 
 # %% [markdown]
-# The first step is equal: the loss network has not changed yet. Freezing alone would have been enough, as an optimizer
-# passes over parameters without a gradient; to hand over only what is to be trained is a second safeguard.
+# The first step is equal: the loss network has not changed yet. Freezing alone would have been enough: an optimizer
+# passes over parameters that have no gradient. To hand over only what is to be trained is a second safeguard.
 #
 # ## 6. Training
 #
@@ -671,8 +693,8 @@ steps = sorted(samples.pictures)[:: max(1, EPOCHS // 2)]
 plots.photo_rows({"": [samples.pictures[s] for s in steps]}, titles=[f"{s} steps" for s in steps])
 
 # %% [markdown]
-# The untrained network draws little but its noise. After a hundred steps the cat is back, redrawn in dark and bright dots. And the
-# losses, each one alone:
+# The untrained network draws little but its noise. After a hundred steps the cat is back, drawn in slanting strokes; more steps make it
+# clearer. (In the table, `train_loss` is that of the epoch's last batch.) The losses, each one alone:
 
 # %%
 import csv
@@ -685,16 +707,23 @@ places = [int(row["step"]) + 1 for row in rows]
 plots.lines(places, curves, x="optimizer step", y="loss, not yet weighted", y_scale="log")
 
 # %% [markdown]
-# The test is on the cup of coffee. The drawing network has seen no crop of it (the loss network has: it is a fixed measure).
+# Style falls, and quickly. Content goes up and down, as each batch is of other crops, and sinks only a little. Roughness rises
+# at first: strokes are rough. That training goes on to help, `val_loss` shows better, because it always sees the same crops.
+#
+# The test is on the cup of coffee. The drawing network has never seen it. (The loss network has, but it only measures.)
 
 # %% tags=["result"]
 tested = trainer.test(tissue_lit, datamodule=StylePictures(), verbose=False)[0]
 print(f"test style loss {tested['test_style']:.3f}, content loss {tested['test_content']:.3f}")
 
 # %% [markdown]
+# In style that is far nearer to the tissue than the astronaut and the wall were in section 2. Content stays near 1: strokes change most
+# features. Whether the cup can still be seen, the pictures have to tell.
+
+# %% [markdown]
 # ### Two styles
 #
-# A network has learned one style. For the bricks, train another one. Two epochs are enough to see its lines.
+# A network has learned one style. For the bricks, train another one. Two epochs are enough to see the joints between them.
 
 # %%
 brick_lit, _ = train("brick", epochs=paced(2, 1))
@@ -708,7 +737,7 @@ plots.photo_rows(rows, side=2.6)
 
 # %% [markdown]
 # Look at the backdrop behind the astronaut, and at the table under the cup: flat areas, where the noise became a texture, with
-# patches and dots from the tissue, and upright lines from the bricks. Her suit is orange as before.
+# strokes and bright patches from the tissue, and with joints from the bricks. Her suit is orange as before.
 #
 # ### How much content?
 #
@@ -722,7 +751,7 @@ def go_on(content_weight):
     lit = LitStyle(loss_network=LOSS, content_weight=content_weight)
     lit.model.load_state_dict(tissue_lit.model.state_dict())
     trainer = L.Trainer(**hardware, **quiet, **short)
-    trainer.fit(lit, datamodule=StylePictures(steps=paced(60, 2)))
+    trainer.fit(lit, datamodule=StylePictures(steps=paced(50, 2)))
     return stylize(lit.model, photos[1])
 
 
@@ -735,8 +764,8 @@ plots.photo_rows({"": row}, titles=[f"content weight {weight}" for weight in WEI
 #
 # ### Does the loss network have to be trained?
 #
-# Ustyuzhaninov et al. (2016) found that even random filters have textures in them. So compare: the same steps, once with our
-# loss network and once with one that has learned nothing (its batch norm only has the averages of some crops).
+# Ustyuzhaninov et al. (2016) found that a wide, shallow network of random filters can be enough to make textures. So compare: the
+# same steps, once with our loss network and once with one that has learned nothing (its batch norm only has the averages of some crops).
 
 # %%
 L.seed_everything(1, verbose=False)
@@ -751,7 +780,7 @@ def short_training(loss_network):
     L.seed_everything(42, verbose=False)
     lit = LitStyle(loss_network=loss_network)
     trainer = L.Trainer(**hardware, **quiet, **short)
-    trainer.fit(lit, datamodule=StylePictures(steps=paced(150, 2)))
+    trainer.fit(lit, datamodule=StylePictures(steps=paced(100, 2)))
     return stylize(lit.model, photos[1])
 
 
@@ -761,7 +790,8 @@ titles = ["loss network that knows textures", "loss network of random filters"]
 plots.photo_rows({"": compared}, titles=titles, side=3)
 
 # %% [markdown]
-# With random filters the picture gets softer, and its flat areas stay flat. The texture comes from the network that knows some.
+# With our random filters the picture gets softer, and its flat areas stay flat. That does not contradict the paper, whose network is
+# another one. It says that for ours training is worth its time.
 
 # %% [markdown]
 # ## 7. What one flag gives now
@@ -788,14 +818,19 @@ for name, choices in flags.items():
     begin = time.perf_counter()
     record = run_port(steps=FEW, **choices)
     each = (time.perf_counter() - begin) / len(record.steps)
-    loss = record.losses[-1]
+    loss = record.losses[-1] * choices.get("accumulate_grad_batches", 1)
     print(f"{name:16}{len(record.steps):3} steps, last loss {loss:.3f}, {each:.2f} s a step")
 
 # %% [markdown]
+# Each row adds one argument. (The numbers of steps differ, so do not compare the losses. With accumulation, the Trainer halves each loss before
+# `backward`, so that gradients add up to their mean; for the print it is doubled again.) Half the bits takes only two steps here: a processor that computes with 16 bits gains by it, one
+# that has to imitate them takes many times as long. Twice the batch makes half as many steps of twice the work. Early stopping ended before its six
+# epochs were over, when `val_loss` did not fall by 0.1 any more.
+#
 # ### A run that resumes
 #
 # `KeepLast` of the training command keeps `last.ckpt` after each epoch, with the state of the random generators; the data module
-# adds that of its places. (`weights_only=True` reads plain values only, so that no file can run code.) Two epochs at once, or one, a power cut, and one more: the same weights?
+# adds that of the generator that chooses the crops. (`weights_only=True` reads plain values only, so that no file can run code.) Two epochs at once, or one, a power cut, and one more: the same weights?
 
 # %%
 from course_utils.train import KeepLast
@@ -821,10 +856,11 @@ print("the same weights:", all(torch.equal(whole[name], resumed[name]) for name 
 # %% [markdown]
 # ### Two workers
 #
-# `devices=2`, and Lightning makes a second worker: a copy of this very process. Each one gets its share of the places to cut,
-# because Lightning puts a distributed sampler around ours; gradients are averaged (lesson 6). (Both start from the same
-# random numbers, so they draw the same noise; for noise of its own, a worker would seed with its rank.) A process that has used a GPU cannot
-# be copied, and Windows copies none: there one starts a script of its own with torchrun, as in lesson 6.
+# `devices=2`, and in a notebook Lightning *forks*: each worker is a copy of this process. (In a script, it would start the program a second
+# time.) Each one gets its share of the places to cut, because Lightning puts a distributed sampler around ours; gradients are averaged
+# (lesson 6). Both start from the same random numbers, so they draw the same noise; for noise of its own, a worker would seed with its
+# rank. A copy cannot use a GPU that this process has used, and Windows does not fork: there one starts a script of its own with
+# torchrun, as in lesson 6.
 
 # %%
 L.seed_everything(42, verbose=False)
@@ -832,7 +868,7 @@ if device.type == "cpu" and hasattr(os, "fork"):
     pair = L.Trainer(accelerator="cpu", devices=2, **quiet, **short)
     pair.fit(LitStyle(loss_network=LOSS), datamodule=StylePictures(batch_size=2, steps=2 * FEW))
     loss = pair.callback_metrics["train_loss"]
-    print(f"{pair.world_size} workers with 2 crops each, last loss {loss:.3f}")
+    print(f"{pair.world_size} workers, 2 crops each, last loss of the first {loss:.3f}")
 else:
     print("this process cannot be copied: lesson 6 shows the other way")
 
@@ -840,10 +876,12 @@ else:
 # ### Your own `backward`, and a hook
 #
 # A reader of the paper wants to try things. Two examples: the gradient gets the same length in each step (`backward`), and
-# content counts less as training goes on (`on_train_batch_start`).
-
+# content counts less as training goes on (`on_train_batch_start`). A checkpoint of it would hold the last weight, not the first.
 
 # %%
+used = []
+
+
 class Curious(LitStyle):
     def backward(self, loss, *args, **kwargs):
         loss.backward()
@@ -854,21 +892,21 @@ class Curious(LitStyle):
 
     def on_train_batch_start(self, batch, batch_idx):
         self.hparams.content_weight *= 0.95
-        print(f"{self.hparams.content_weight:.3f}", end=" ")
+        used.append(f"{self.hparams.content_weight:.3f}")
 
 
-print("content weight:", end=" ")
 record = run_port(Curious, steps=FEW)
-print("\nlength of the gradient:", *[f"{step.gradient_norm:.2f}" for step in record.steps])
+print("content weight:        ", *used)
+print("length of the gradient:", *[f"{step.gradient_norm:.3f}" for step in record.steps])
 
 # %% [markdown]
 # ## 8. What it gained, what it cost
 #
-# Lines by job, script and port. The port trains, logs and samples as the script does, and also validates, tests and predicts.
+# Lines by job, script and port, both without the networks. The port keeps its samples in memory, and it also validates, tests and predicts.
 
 # %%
 flags_used = 'trainer = Trainer(accelerator="auto", max_epochs=5, callbacks=[SamplePictures()])'
-idea = [gram, style_loss, content_loss, roughness]
+idea = [gram, style_loss, content_loss, roughness, fixed_noise, stylize]
 port = [
     *idea,
     StyleLosses,
@@ -919,7 +957,7 @@ cost({"by hand": by_hand, "Trainer": by_trainer}, loader, steps=paced(8, 2), rou
 #
 # ## 9. Any picture, any size
 #
-# The network consists of convolutions, so it takes pictures of every size. `predict` hands it one after the other. A very large picture is made smaller first, for the sake of memory. **Put the path of a picture
+# The network consists of convolutions, so it takes pictures of every size. `predict` hands it one after the other (any Trainer can do that: it has no weights of its own). A very large picture is made smaller first, for the sake of memory. **Put the path of a picture
 # of your own here**:
 
 # %%
@@ -945,8 +983,9 @@ for wrong in ("holiday.jpg", folder / "letter.jpg"):
 # %% [markdown]
 # ### Export
 #
-# What is shipped takes what people have, a picture in colours, and gives what they want (lesson 7 has more on that). The noise is a second
-# input, so that the result can be repeated; height and width are dynamic, as multiples of 4.
+# What is shipped takes what people have, a picture in colours, and gives what they want (lesson 7 has more on that). **ONNX** is a file format for
+# networks, and onnxruntime computes with it, without PyTorch. The noise is a second input, so that the result can be repeated; height and width are dynamic, as multiples of 4. (The coffee
+# has 213 rows: one is cut off below. In the notebook `stylize` took care of that.)
 
 
 # %%
@@ -1007,10 +1046,12 @@ print("shape", drawn.shape, " largest difference below 1e-4:", difference < 1e-4
 #
 # 1. **Another content stage.** `content_loss` looks at the second stage. Try the first and the fourth (for that one, `StyleLosses` has to ask
 #    for all four stages of the photograph), train one epoch each, and describe what stays of the cat.
-# 2. **A mix of two styles.** Give `StyleLosses` two style pictures, and take the mean of their Gram matrices as target. What do the
-#    strokes look like? Change a copy of the script in the same way: does the port doctor find both equal?
-# 3. **No noise.** Replace `torch.rand_like(batch)` by zeros, and let `fixed_noise` return zeros too. Run the cells that use them again. Which parts
-#    of the pictures lose their strokes, and what happens to the style loss?
+# 2. **A mix of two styles.** Give `StyleLosses` two style pictures, and take the mean of their Gram matrices as target (`LitStyle` hands
+#    `style` on: let it be a tuple there). What do the strokes look like? Then change a copy of the script in the same way, run it with the
+#    trace of section 3, and ask the port doctor. Bit for bit means: added and divided in the same order.
+# 3. **No noise.** Note the test losses. In `LitStyle`, replace `torch.rand_like(batch)` by `torch.zeros_like(batch)`, and let
+#    `fixed_noise` return `torch.zeros_like(x)`. Run these two cells again, then training and test of section 6, without section 5: the
+#    script still has its noise. Which parts of the pictures changed most, and what became of the losses?
 #
 # ## Read on
 #
