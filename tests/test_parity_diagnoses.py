@@ -662,13 +662,13 @@ def with_helper(training=False, trained=False, handed=False):
 HELPER_FAULTS = [
     (
         {"training": True},
-        ("mode of another network", 1, "another network in training mode"),
+        ("gradient", 1, "another network in training mode"),
         "{faulty}: 1 of 1 such layers in training mode",
     ),
     (
         {"trained": True, "handed": True},
-        ("stray parameters", 2, "another network handed to the optimizer"),
-        "{faulty}: 6 tensors beside the model are trained",
+        ("gradient", 2, "another network handed to the optimizer"),
+        "{faulty}: 6 tensors beside the model are trained, at step 1",
     ),
 ]
 
@@ -695,3 +695,27 @@ def test_a_fixed_network_may_be_handed_over_and_an_unused_gradient_may_flow(harm
 def test_another_fault_is_not_blamed_on_the_network_beside_the_model():
     report = compare(raw(with_helper()), lightning(replace(with_helper(), optimizer=adam(0.02))))
     assert report.diagnosis.name == "other learning rate"
+
+
+def with_probe(loss, training=True, handed=True):
+    """Return a plan with a network that looks at the model's output and changes nothing."""
+    layers = [nn.Linear(3, 8), nn.Dropout(0.0), nn.BatchNorm1d(8, track_running_stats=False)]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        probe = nn.Sequential(*layers, nn.Linear(8, 1)).train(training)
+    extra = list(probe.parameters()) if handed else []
+    return Plan(
+        loss=lambda logits, y: loss(logits, y) + probe(logits.detach()).square().mean(),
+        parameters=lambda model: [*model.parameters(), *extra],
+    )
+
+
+@pytest.mark.parametrize("change", [{"handed": False}, {"training": False}])
+def test_a_harmless_network_beside_the_model_is_not_blamed(change):
+    one = raw(with_probe(F.cross_entropy))
+    compare(one, lightning(with_probe(F.cross_entropy, **change))).assert_identical()
+    near = compare(one, lightning(with_probe(by_hand, **change)))
+    assert near.verdict == "equal within rounding", near.explain()
+    twice = with_probe(lambda logits, y: 2 * F.cross_entropy(logits, y), **change)
+    report = compare(one, lightning(twice))
+    assert report.diagnosis.name == "gradients a constant factor apart", report.explain()

@@ -246,21 +246,6 @@ def forgotten_eval(pair: Pair) -> Diagnosis | None:
     )
 
 
-def helper_in_training(pair: Pair) -> Diagnosis:
-    """Another network, between the model and the loss, is in training mode in one run."""
-    a, b = (step.beside for step in pair.steps)
-    shares = [f"{sum(flags)} of {len(flags)} such layers in training mode" for flags in (a, b)]
-    return Diagnosis(
-        "another network in training mode",
-        f"{pair.names[0 if sum(a) > sum(b) else 1]} has batch norm or dropout of another network "
-        "(a loss network, a teacher) in training mode: it then answers for each batch in another "
-        "way, and its running averages change.",
-        "Call `network.eval()` where the network is built. The Trainer keeps the mode in which it "
-        "finds each layer, but `module.train()` on all of a LightningModule switches it back.",
-        [pair.say("{}", *shares)],
-    )
-
-
 def other_dropout(pair: Pair) -> Diagnosis | None:
     """The model's own random numbers differ."""
     if not (pair.a.random or pair.b.random):
@@ -546,20 +531,6 @@ def other_parameters(pair: Pair) -> Diagnosis:
     )
 
 
-def stray_parameters(pair: Pair) -> Diagnosis:
-    """One optimizer trains another network as well."""
-    a, b = (step.foreign for step in pair.steps)
-    return Diagnosis(
-        "another network handed to the optimizer",
-        f"The optimizer of {pair.names[0 if a > b else 1]} also trains tensors beside the model. A "
-        "network that should stay fixed, such as a loss network or a teacher, then learns to make "
-        "the loss small, in place of the model.",
-        "Give the optimizer the model's parameters alone (`self.model.parameters()`, not "
-        "`self.parameters()`), and freeze the other network: `network.requires_grad_(False)`.",
-        [pair.say("{} tensors beside the model are trained", a, b)],
-    )
-
-
 def other_buffers(pair: Pair) -> Diagnosis:
     """The buffers differ although gradients and weights are equal."""
     return Diagnosis(
@@ -593,6 +564,41 @@ def changed_after(pair: Pair) -> Diagnosis:
         "All steps are identical, but not the weights at the end of the `with` block: one run "
         "loaded the best checkpoint, or averaged its weights, after training.",
         "End the `with` block where training ends, or do the same on both sides.",
+    )
+
+
+def helper_in_training(pair: Pair) -> Diagnosis | None:
+    """Another network, between the model and the loss, is in training mode in one run only."""
+    a, b = (step.beside for step in pair.steps)
+    if not a or not b or any(a) == any(b):  # without such layers there is no mode to compare
+        return None
+    shares = [f"{sum(flags)} of {len(flags)} such layers in training mode" for flags in (a, b)]
+    return Diagnosis(
+        "another network in training mode",
+        f"{pair.names[0 if any(a) else 1]} has batch norm or dropout of another network (a loss "
+        "network, a teacher) in training mode: it then answers for each batch in another way, and "
+        "its running averages change.",
+        "Call `network.eval()` where the network is built. The Trainer keeps the mode in which it "
+        "finds each layer, but `module.train()` on all of a LightningModule switches it back.",
+        [pair.say("{}", *shares)],
+    )
+
+
+def helper_trained(pair: Pair) -> Diagnosis | None:
+    """The optimizer of one run has trained another network as well, in the steps before."""
+    counts = [[step.foreign for step in trace.steps[: pair.index]] for trace in (pair.a, pair.b)]
+    step = next((i for i, (a, b) in enumerate(zip(*counts, strict=True)) if a != b), None)
+    if step is None:
+        return None
+    a, b = (column[step] for column in counts)
+    return Diagnosis(
+        "another network handed to the optimizer",
+        f"The optimizer of {pair.names[0 if a > b else 1]} also trains tensors beside the model. A "
+        "network that should stay fixed, such as a loss network or a teacher, then learns to make "
+        "the loss small, in place of the model.",
+        "Give the optimizer the model's parameters alone (`self.model.parameters()`, not "
+        "`self.parameters()`), and freeze the other network: `network.requires_grad_(False)`.",
+        [pair.say(f"{{}} tensors beside the model are trained, at step {step + 1}", a, b)],
     )
 
 
@@ -650,8 +656,6 @@ FINDERS: dict[str, tuple[Finder, ...]] = {
     "model": (other_model,),
     "initial weights": (trained_before, other_start),
     "parameters": (rebuilt_optimizer, other_parameters),
-    "stray parameters": (stray_parameters,),
-    "mode of another network": (helper_in_training,),
     "batch": (
         other_accumulation,
         order_repeats,
@@ -670,6 +674,8 @@ FINDERS: dict[str, tuple[Finder, ...]] = {
         clipped_values,
         clipped_norm,
         constant_factor,
+        helper_in_training,
+        helper_trained,
         grown_rounding,
         other_loss,
     ),

@@ -13,22 +13,17 @@ from course_utils.parity.trace import Trace
 # What a step is made of, cause before effect. Each numeric result (left) is explained by the
 # first of its causes (right) that differs; the last of them is the result itself.
 CAUSES = {
-    "gradient": (
-        *("parameters", "stray parameters", "batch", "mode", "precision", "forward output"),
-        *("mode of another network", "gradient"),
-    ),
+    "gradient": ("parameters", "batch", "mode", "precision", "forward output", "gradient"),
     "update": ("learning rate", "optimizer", "update"),
     "buffers": ("mode", "buffers"),
 }
 
 ASPECTS: dict[str, Callable[[Step], object]] = {
     "parameters": lambda step: step.owned,
-    "stray parameters": lambda step: step.foreign,
     "batch": lambda step: step.batch,
     "mode": lambda step: tuple(call.modes for call in step.calls),
     "precision": lambda step: tuple((call.autocast, call.dtype) for call in step.calls),
     "forward output": lambda step: step.outputs,
-    "mode of another network": lambda step: set(step.beside),
     "gradient": lambda step: step.gradients,
     "learning rate": lambda step: step.learning_rates,
     "optimizer": lambda step: (
@@ -45,16 +40,12 @@ ASPECTS: dict[str, Callable[[Step], object]] = {
 BY_OUTPUT = ("batch", "mode", "precision")
 # What is listed by forward pass, and says nothing where the same samples come in other parts.
 BY_PASS = ("batch", "mode", "precision", "forward output")
-# Causes that can act later than they differ: momentum changes nothing in the first step, nor does
-# another network that is trained.
-LATENT = ("learning rate", "optimizer", "stray parameters")
+# Causes that can act later than they differ: momentum changes nothing in the first step.
+LATENT = ("learning rate", "optimizer")
 
 # In which aspects rounding can show first, and which ones it leaves equal throughout.
 ROUNDED = ("forward output", "gradient", "update")
-EXACT = (
-    *("parameters", "stray parameters", "batch", "mode", "precision", "mode of another network"),
-    *("learning rate", "optimizer"),
-)
+EXACT = ("parameters", "batch", "mode", "precision", "learning rate", "optimizer")
 
 # A difference is of rounding size if it is under 128 units in the last place (relative, over the
 # whole gradient) where it first shows, and rounding may grow to a hundredth of the gradient, and
@@ -98,8 +89,6 @@ class Pair:
             return self._buffers(self.a, index) != self._buffers(self.b, index)
         look = ASPECTS[aspect]
         a, b = look(self.a.steps[index]), look(self.b.steps[index])
-        if aspect == "mode of another network":
-            return bool(a and b) and a != b  # without such layers there is no mode to compare
         if aspect in BY_PASS and a != b and self.regrouped(index):
             return aspect in ("mode", "precision") and set(a) != set(b)
         return a != b

@@ -19,10 +19,9 @@ class ParityError(AssertionError):
 class Difference:
     """Where two runs first differ: the step (from 1; None before the first), in what, and where.
 
-    `what` is one of: model, initial weights, parameters, stray parameters, batch, mode, precision,
-    forward output, mode of another network, gradient, learning rate, optimizer, update, buffers,
-    length, final weights, final buffers. `where` names the first tensor that differs, if there is
-    one.
+    `what` is one of: model, initial weights, parameters, batch, mode, precision, forward output,
+    gradient, learning rate, optimizer, update, buffers, length, final weights, final buffers.
+    `where` names the first tensor that differs, if there is one.
     """
 
     step: int | None

@@ -147,7 +147,7 @@ class Trace:
 
     def _before_any_forward(self, module: nn.Module, args: tuple) -> None:
         """Note the mode of a layer of another network, through which a gradient may flow."""
-        counts = isinstance(module, MODE_SENSITIVE) and torch.is_grad_enabled()
+        counts = _acts_by_mode(module) and torch.is_grad_enabled()
         if counts and module not in self._own:
             self._beside[module] = module.training
 
@@ -384,6 +384,13 @@ def _generator_state(model: nn.Module) -> Tensor:
 def _acting_modules(model: nn.Module) -> list[nn.Module]:
     """Return the modules whose mode can matter: those that hold parameters, and dropout."""
     return [m for m in model.modules() if m._parameters or isinstance(m, MODE_SENSITIVE)]
+
+
+def _acts_by_mode(module: nn.Module) -> bool:
+    """Return whether a layer computes something else in training than in evaluation."""
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return module.track_running_stats  # instance norm, as a rule, keeps no averages
+    return isinstance(module, MODE_SENSITIVE) and getattr(module, "p", 1) > 0
 
 
 def _has_parameters(module: nn.Module) -> bool:
