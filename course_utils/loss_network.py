@@ -139,7 +139,7 @@ def load_loss_network(kind: str = "bundled") -> nn.Module:
     elif kind == "bundled":
         network = _bundled()
     else:
-        network = _from_file(Path(kind))
+        network = _from_file(Path(kind).expanduser())
     return network.eval().requires_grad_(False)
 
 
@@ -147,7 +147,7 @@ def save_loss_network(network: LossNetwork, path: str | Path) -> None:
     """Write the weights of a LossNetwork, whole or not at all, for `load_loss_network(path)`."""
     content = io.BytesIO()
     torch.save(network.state_dict(), content)
-    write_whole(Path(path), content.getvalue())
+    write_whole(Path(path).expanduser(), content.getvalue())
 
 
 def chosen_loss_network() -> str:
@@ -178,7 +178,8 @@ def _vgg() -> VGGFeatures:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise LossNetworkError(
             f"VGG16 cannot be had ({' '.join(str(reason).split())[:120]}): it takes a network, and "
-            "528 MB of space."
+            "528 MB of space. If a damaged file is in the way, delete the "
+            "vgg16-*.pth of torch.hub's cache."
         ) from None
     finally:
         socket.setdefaulttimeout(before)
@@ -197,7 +198,8 @@ def _bundled() -> LossNetwork:
     except LossNetworkError:  # the first time, or a damaged file
         print(f"Training the bundled loss network ({steps} steps), once …", flush=True)
     try:
-        network, _ = train_loss_network(steps)
+        with torch.inference_mode(False), torch.enable_grad():  # wherever it is asked for
+            network, _ = train_loss_network(steps)
     except PictureError as error:
         raise LossNetworkError(f"The bundled loss network cannot be trained. {error}") from None
     try:

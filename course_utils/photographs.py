@@ -1,5 +1,7 @@
 """Photographs as tensors: those that come with scikit-image, and files of one's own."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,10 @@ class PictureError(Exception):
     """A picture cannot be used; the message says why, and what to do."""
 
 
+class _UnknownWhiteError(Exception):
+    """The numbers of a picture do not say how bright white is."""
+
+
 def photograph(source: str | Path, longest: int | None = None) -> Tensor:
     """Return a picture as float32 of shape (3, H, W), from 0 to 1.
 
@@ -32,7 +38,11 @@ def photograph(source: str | Path, longest: int | None = None) -> Tensor:
     Raises PictureError for a name that is none, a file that is no picture, and a picture with less
     than 32 pixels at a side (before or after it was made smaller).
     """
-    pixels = _bundled(source) if source in PHOTOGRAPHS else _from_file(Path(source).expanduser())
+    if not isinstance(source, (str, Path)):
+        raise PictureError(
+            f"Expected a photograph's name or the path of a file, not {type(source).__name__}."
+        )
+    pixels = _bundled(source) if source in PHOTOGRAPHS else _from_file(Path(source))
     if pixels.ndim == 2:
         pixels = pixels[..., None].repeat(3, axis=2)
     picture = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
@@ -40,9 +50,11 @@ def photograph(source: str | Path, longest: int | None = None) -> Tensor:
         picture = shrunk(picture, longest)
     height, width = picture.shape[-2:]
     if min(height, width) < SMALLEST:
+        before = " x ".join(map(str, pixels.shape[:2]))
+        made = f", made smaller from {before}" if tuple(pixels.shape[:2]) != (height, width) else ""
         raise PictureError(
-            f"{source} is too small: {height} x {width} pixels, and {SMALLEST} are needed at each "
-            "side. Take a larger picture."
+            f"{source} is too small: {height} x {width} pixels{made}, and {SMALLEST} are needed at "
+            f"each side. Take {'one that is less narrow' if made else 'a larger picture'}."
         )
     return picture
 
@@ -81,30 +93,34 @@ def _bundled(name: str) -> np.ndarray:
 
 def _from_file(path: Path) -> np.ndarray:
     """Return the pixels of a file as uint8, (H, W) or (H, W, 3)."""
-    if not path.is_file():
-        raise PictureError(
-            f"There is no picture {path}. Give the path of a file, or one of these names: "
-            f"{', '.join(PHOTOGRAPHS)}."
-        )
+    with suppress(RuntimeError):  # `~name` of nobody: then there is no such file either
+        path = path.expanduser()
+    names = f"Give the path of a file, or one of these names: {', '.join(PHOTOGRAPHS)}."
     try:
         with Image.open(path) as image:
             return np.array(_plain(image))
+    except (FileNotFoundError, NotADirectoryError):
+        raise PictureError(f"There is no picture {path}. {names}") from None
     except UnidentifiedImageError:
         reason = "it is no picture, or of a kind that Pillow does not read"
     except Image.DecompressionBombError:
         reason = "it has too many pixels to be read safely"
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow finds wrong inside
-        reason = f"it is damaged ({error})"
+    except _UnknownWhiteError as error:
+        reason = str(error)
+    except (OSError, SyntaxError, ValueError) as error:  # the system's errors have a number
+        if os.path.isdir(path):
+            raise PictureError(f"{path} is a folder. {names}") from None
+        reason = error.strerror if getattr(error, "errno", None) else f"it is damaged ({error})"
     raise PictureError(f"{path} cannot be read: {reason}. Save it anew as PNG or JPEG.")
 
 
 def _plain(image: Image.Image) -> Image.Image:
     """Return an upright picture in red, green and blue, without transparency."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # 16 bits, as scanners and microscopes write
         image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are of the format {image.mode!r}, with no fixed white")
-    image = ImageOps.exif_transpose(image)
+        raise _UnknownWhiteError(f"its pixels are numbers of the format {image.mode!r}, no colours")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "white")

@@ -114,7 +114,7 @@ def photo_rows(
     columns = max((len(row) for row in rows.values()), default=0)
     if not columns:
         raise ValueError("photo_rows() got no pictures: expected name: list of (3, H, W).")
-    tallest = [max(p.shape[-2] / p.shape[-1] for p in row) for row in rows.values()]
+    tallest = [max((p.shape[-2] / p.shape[-1] for p in row), default=1) for row in rows.values()]
     with plt.rc_context(STYLE):
         size = (side * columns + 1, side * sum(tallest) + 0.3)
         ratios = {"height_ratios": tallest}

@@ -128,7 +128,8 @@ class LitStyle(L.LightningModule):
     Batches are grey crops (B, 1, H, W) from 0 to 1; the noise of training comes from the global
     generator, that of the other stages is always the same. Logs `…_loss` and its parts, `…_style`,
     `…_content` and `…_roughness`, for `train`, `val` and `test`. Calling the module takes grey
-    pictures and noise, as the network does. After Johnson, Alahi and Fei-Fei (2016), "Perceptual
+    pictures and noise, as the network does. To load a checkpoint, the style picture and the loss
+    network have to be where they were. After Johnson, Alahi and Fei-Fei (2016), "Perceptual
     losses for real-time style transfer and super-resolution".
     """
 
@@ -216,7 +217,7 @@ class StylePictures(L.LightningDataModule):
     The places to cut are drawn anew in each epoch; their generator goes into checkpoints, so that
     a run that resumes sees the crops that it would have seen. The crops to validate with are the
     same each time, of a photograph that is not trained on; so are those of the test. `shown` are
-    names or paths of the pictures to predict, one (1, 3, H, W) at a time. Loaders raise ValueError
+    names or paths of the pictures to predict, one (1, 3, H, W) at a time. Loaders raise SizeError
     for a size that does not fit.
     """
 
@@ -259,19 +260,23 @@ class StylePictures(L.LightningDataModule):
         self.places.set_state(state_dict["places"])
 
 
+class SizeError(ValueError):
+    """Crops of this size cannot be cut; the message says which ones can."""
+
+
 def check_size(size: int, pictures: Sequence[Tensor]) -> None:
-    """Raise ValueError unless crops of this size can be cut, halved twice, and looked at."""
+    """Raise SizeError unless crops of this size can be cut, halved twice, and looked at."""
     most = min(side for picture in pictures for side in picture.shape[-2:])
     if size % 4 or not SMALLEST <= size <= most:
-        raise ValueError(
+        raise SizeError(
             f"size={size} does not fit: expected a multiple of 4, from {SMALLEST} to {most} pixels "
             "(the shortest side of these photographs)."
         )
 
 
 def fixed_noise(x, seed=0):
-    """Return noise in the shape and on the device of x, the same each time."""
-    return torch.rand(x.shape, generator=seeded(seed)).to(x.device)
+    """Return noise in the shape, on the device and in the number format of x, always the same."""
+    return torch.rand(x.shape, generator=seeded(seed)).to(x)
 
 
 @torch.no_grad()
@@ -279,16 +284,16 @@ def stylize(model, picture, seed=0):
     """Return a photograph (3, H, W), from 0 to 1, in the style, with its own colours.
 
     Only the luminance is drawn anew (Gatys et al., 2016, "Preserving color in neural artistic
-    style transfer"). `model` is a TransformNet, or the LightningModule around one, on any device;
-    the result is on the CPU. A picture of more than 1.5 million pixels is made smaller first, for
-    the sake of memory, and a line says so.
+    style transfer"). `model` is a TransformNet, or the LightningModule around one, on any device
+    and of any precision; the result is on the CPU. A picture of more than 1.5 million pixels is
+    made smaller first, for the sake of memory, and a line says so.
     """
-    picture = within_memory(picture)
+    picture = within_memory(picture.cpu())
     height, width = picture.shape[-2:]
     grey = luminance(picture)
     whole = F.pad(grey[None], (0, -width % 4, 0, -height % 4), mode="replicate")
-    whole = whole.to(next(model.parameters()).device)
-    drawn = model(whole, fixed_noise(whole, seed)).cpu()[0, :, :height, :width]
+    whole = whole.to(next(model.parameters()))
+    drawn = model(whole, fixed_noise(whole, seed)).to(picture)[0, :, :height, :width]
     return (picture + drawn - grey).clamp(0, 1)
 
 

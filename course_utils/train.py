@@ -12,7 +12,8 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from jsonargparse import DefaultHelpFormatter, Namespace
+import yaml
+from jsonargparse import DefaultHelpFormatter
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -25,7 +26,7 @@ from course_utils import models, style
 from course_utils.data import MEAN, STD
 from course_utils.loss_network import LossNetworkError
 from course_utils.mnist import DataError
-from course_utils.photographs import PictureError
+from course_utils.photographs import PictureError, photograph
 from course_utils.progress import CourseProgress
 from course_utils.session import chosen_accelerator, quieten
 from course_utils.switches import SwitchError
@@ -51,7 +52,7 @@ examples:
 
 fit leaves best.ckpt, last.ckpt, config.yaml, the log (metrics.csv) and ten predicted digits
 (LitStyle: three redrawn photographs) in the folder of --out-dir. For pictures of your own:
-  {PROGRAM} predict --ckpt_path runs/brick/best.ckpt --data StylePictures --data.shown '[my.jpg]'
+  {PROGRAM} predict --ckpt_path runs/brick/best.ckpt --data.shown '[my.jpg]'
 
 All options of a command: {PROGRAM} fit --help
 """
@@ -62,7 +63,7 @@ class CommandError(Exception):
 
 
 # What is wrong with the command or the surroundings: said in a line, without a traceback.
-OURS = (CommandError, DataError, LossNetworkError, PictureError, SwitchError)
+OURS = (CommandError, DataError, LossNetworkError, PictureError, SwitchError, style.SizeError)
 
 
 class TrainingInterruptedError(Exception):
@@ -93,10 +94,12 @@ class KeepLast(Checkpoint):
         self._random: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the states of the random generators: CPU, and CUDA where there is one."""
+        """Return the states of the random generators: CPU, and those of GPUs that are there."""
         found = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             found["cuda"] = torch.cuda.get_rng_state()
+        if torch.backends.mps.is_available():
+            found["mps"] = torch.mps.get_rng_state()
         return found
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
@@ -109,6 +112,8 @@ class KeepLast(Checkpoint):
             torch.set_rng_state(self._random["cpu"].cpu())
         if "cuda" in self._random and torch.cuda.is_available():
             torch.cuda.set_rng_state(self._random["cuda"].cpu())
+        if "mps" in self._random and torch.backends.mps.is_available():
+            torch.mps.set_rng_state(self._random["mps"].cpu())
         if trainer.current_epoch == 0:
             trainer.save_checkpoint(self.path)
 
@@ -167,7 +172,7 @@ class CourseCLI(LightningCLI):
         config = self.config[self.subcommand]
         name = config.model.class_path.rpartition(".")[2]
         if name in DATA and config.data.class_path == MNIST:
-            config.data = Namespace(class_path=DATA[name], init_args=Namespace())
+            raise CommandError(f"{name} takes no digits: leave out --data, or give {DATA[name]}.")
         if name in PADDING and config.data.init_args.get("pad") == 0:
             config.data.init_args.pad = PADDING[name]
 
@@ -223,6 +228,9 @@ class CourseCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Keep the whole configuration, and say how to go on after an interruption."""
+        if isinstance(self.model, style.LitStyle):
+            for name in getattr(self.datamodule, "shown", ()):
+                photograph(name)  # a picture that is missing should not be missed after training
         config = self.config["fit"].clone()
         config.ckpt_path, config.overwrite = None, False
         text = self._parser("fit").dump(config, skip_none=False)
@@ -286,7 +294,11 @@ class CourseCLI(LightningCLI):
             self._save_digits()
 
     def _save_photographs(self, redrawn: list[Tensor]) -> None:
-        paths = [self.folder / f"{Path(name).stem}_redrawn.png" for name in self.datamodule.shown]
+        shown = getattr(self.datamodule, "shown", range(len(redrawn)))  # data may be of your own
+        names = [Path(str(name)).stem for name in shown]
+        if len(set(names)) < len(names):  # of different folders
+            names = [f"{number}_{name}" for number, name in enumerate(names)]
+        paths = [self.folder / f"{name}_redrawn.png" for name in names]
         for picture, path in zip(redrawn, paths, strict=True):
             save_image(picture, path)
         print(f"{len(paths)} photographs: {', '.join(map(str, paths))}")
@@ -362,18 +374,44 @@ def _with_defaults(words: list[str]) -> list[str]:
 
     Defaults of the parser would not do: another class given later would inherit their arguments.
     """
-    given = {word.partition("=")[0] for word in words}
-    if not words or words[0].startswith("-") or given & {"--config", "-c"}:
+    if not words or words[0].startswith("-"):
         return words
-    known = {word.partition("=")[0]: word.partition("=")[2] for word in words}
-    known |= dict(zip(words, words[1:], strict=False)) if "--model" in words else {}
-    name = known.get("--model", "LitMLP").rpartition(".")[2]
-    missing = []
-    if not given & {"--model", "--model.class_path"}:
-        missing += ["--model", "LitMLP"]
-    if not given & {"--data", "--data.class_path"}:
-        missing += ["--data", DATA.get(name, MNIST)]
+    given = _options(words)
+    given = _of_config(given.get("--config", given.get("-c", "")), words[0]) | given
+    model = given.get("--model.class_path", given.get("--model"))
+    missing = [] if model else ["--model", "LitMLP"]
+    if not given.keys() & {"--data", "--data.class_path"}:
+        name = model or _of_checkpoint(given.get("--ckpt_path", "")) or "LitMLP"
+        missing += ["--data", DATA.get(name.rpartition(".")[2], MNIST)]
     return [words[0], *missing, *words[1:]]
+
+
+def _options(words: list[str]) -> dict[str, str]:
+    """Return the options among words, each with its value, or with the word that follows."""
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    parts = [(*word.partition("="), after) for word, after in pairs if word.startswith("-")]
+    return {name: value if equals else after for name, equals, value, after in parts}
+
+
+def _of_config(path: str, subcommand: str) -> dict[str, str]:
+    """Return model and data that a configuration file gives, as options."""
+    try:
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):  # the parser says what is wrong with it
+        return {}
+    config = config.get(subcommand, config) if isinstance(config, dict) else {}
+    found = {key: config.get(key) for key in ("model", "data")}
+    found = {k: v.get("class_path") if isinstance(v, dict) else v for k, v in found.items()}
+    return {f"--{key}": value for key, value in found.items() if isinstance(value, str)}
+
+
+def _of_checkpoint(path: str) -> str:
+    """Return the class of the model in a checkpoint, if the file says it."""
+    try:
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+        return checkpoint["hyper_parameters"]["_class_path"]
+    except Exception:  # what is wrong with it is said where it is used
+        return ""
 
 
 def _be_writable(folder: Path) -> None:

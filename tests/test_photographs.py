@@ -48,6 +48,17 @@ def test_a_photograph_on_its_side_stands_up(tmp_path):
     assert photograph(path).shape == (3, 80, 40)
 
 
+def test_sixteen_bits_become_eight_and_stand_up(tmp_path):
+    levels = np.linspace(0, 65535, 64 * 48, dtype=np.uint16).reshape(48, 64)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = file(tmp_path, Image.fromarray(levels), "scan.png", exif=exif)
+    expected = torch.from_numpy(np.rot90(levels, -1).astype(np.float32)) / 65535
+    picture = photograph(path)
+    assert picture.shape == (3, 64, 48)
+    assert torch.allclose(picture, expected.expand(3, -1, -1), atol=1 / 255)
+
+
 def test_grey_levels_are_kept(tmp_path):
     levels = np.arange(1600, dtype=np.uint8).reshape(40, 40)
     picture = photograph(file(tmp_path, Image.fromarray(levels)))
@@ -60,9 +71,17 @@ def test_grey_levels_are_kept(tmp_path):
     ("make", "complaint"),
     [
         (lambda folder: folder / "none.png", "There is no picture"),
-        (lambda folder: folder, "There is no picture"),
+        (lambda folder: folder / "none" / "none.png", "There is no picture"),
+        (lambda folder: "~nobody-of-this-name/none.png", "There is no picture"),
+        (lambda folder: folder, "is a folder"),
+        (lambda folder: folder / ("long" * 99), "cannot be read"),
+        (lambda folder: None, "not NoneType"),
+        (lambda folder: torch.zeros(3, 40, 40), "not Tensor"),
         (lambda folder: file(folder, Image.new("RGB", (31, 90))), "too small: 90 x 31 pixels"),
-        (lambda folder: file(folder, Image.new("F", (40, 40)), "picture.tif"), "no fixed white"),
+        (
+            lambda folder: file(folder, Image.new("F", (40, 40)), "picture.tif"),
+            "the format 'F', no colours",
+        ),
     ],
 )
 def test_what_cannot_be_used_says_why(make, complaint, tmp_path):
@@ -73,7 +92,9 @@ def test_what_cannot_be_used_says_why(make, complaint, tmp_path):
 def test_a_picture_that_becomes_too_small_is_refused(tmp_path):
     path = file(tmp_path, Image.new("RGB", (400, 40)))
     assert photograph(path).shape == (3, 40, 400)
-    with pytest.raises(PictureError, match="too small: 10 x 100"):
+    with pytest.raises(
+        PictureError, match="too small: 10 x 100 pixels, made smaller from 40 x 400.* less narrow"
+    ):
         photograph(path, longest=100)
 
 
@@ -99,3 +120,8 @@ def test_shrinking_keeps_the_shape_of_the_picture_and_its_mean():
     assert small.shape == (3, 50, 25)
     assert abs(small.mean() - picture.mean()) < 0.01
     assert shrunk(picture, 200) is picture
+
+
+def test_fine_stripes_become_grey_and_not_other_stripes():
+    stripes = (torch.arange(280) % 2).float().expand(3, 280, 280)
+    assert shrunk(stripes, 100)[:, 2:-2, 2:-2].std() < 0.05

@@ -1,10 +1,12 @@
 """Style transfer: networks, losses, data, and the script that is equal to its port."""
 
 import runpy
+import socket
 
 import lightning as L
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.models import VGG16_Weights, vgg16
 
 from course_utils import loss_network, style
@@ -72,6 +74,21 @@ def test_pictures_of_any_size_keep_it_and_their_colours(size):
     assert inside.float().mean() > 0.9 and torch.allclose(before[inside], after[inside], atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pictures_and_network_may_be_on_a_gpu(dtype):
+    """Fake tensors compute devices, shapes and formats, but no values: they need no GPU."""
+    with FakeTensorMode(), torch.device("cuda"):
+        picture = torch.rand(3, 41, 50)
+        torch.set_default_dtype(dtype)
+        try:
+            model = TransformNet(4)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        result = stylize(model, picture)
+    assert (result.device.type, result.dtype) == ("cpu", torch.float32)
+    assert result.shape == picture.shape
+
+
 def test_a_very_large_picture_is_made_smaller(monkeypatch, capsys):
     small = style.within_memory(torch.rand(3, 300, 400), most=30_000)
     assert small.shape == (3, 150, 200)
@@ -100,6 +117,12 @@ def test_the_bundled_one_is_trained_once_and_mended_if_damaged(fresh, monkeypatc
     for other in (again, mended):
         pairs = zip(first.state_dict().values(), other.state_dict().values(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_bundled_one_can_be_trained_where_no_gradients_are_kept(fresh, monkeypatch):
+    monkeypatch.setenv("COURSE_PACE", "quick")
+    with torch.inference_mode():
+        load_loss_network("bundled")
 
 
 def test_it_learns_to_tell_pictures_apart():
@@ -152,6 +175,7 @@ def test_without_a_network_the_bundled_one_takes_its_place(monkeypatch, capsys, 
     assert "VGG16 cannot be had (Network is unreachable)" in said and "The bundled" in said
     with pytest.raises(LossNetworkError, match="528 MB"):
         load_loss_network("vgg")
+    assert socket.getdefaulttimeout() is None  # other connections wait as before
 
 
 def test_the_switch_knows_two_values(monkeypatch):
@@ -164,7 +188,7 @@ def test_the_switch_knows_two_values(monkeypatch):
 
 @pytest.mark.parametrize("size", [34, 28, 400])
 def test_a_size_that_does_not_fit_is_refused(size):
-    with pytest.raises(ValueError, match="multiple of 4, from 32 to"):
+    with pytest.raises(style.SizeError, match="multiple of 4, from 32 to"):
         StylePictures(size=size).train_dataloader()
 
 

@@ -76,14 +76,47 @@ def test_style_transfer_can_be_trained_and_used(monkeypatch, tmp_path, capsys):
 
     # Without a word about data, a LitStyle gets photographs.
     assert run(monkeypatch, "test", "--ckpt_path", "out/best.ckpt") == 0
-    mine = ["--data", "StylePictures", "--data.shown", "[mine.png]", "--out-dir", "new"]
+    mine = ["--data.shown", "[mine.png]", "--out-dir", "new"]
     assert run(monkeypatch, "predict", "--ckpt_path", "out/best.ckpt", *mine) == 0
     with Image.open("new/mine_redrawn.png") as redrawn:
         assert redrawn.size == (70, 50)
+    # Two files of the same name do not replace each other.
+    (tmp_path / "other").mkdir()
+    Image.new("RGB", (40, 50), "orange").save("other/mine.jpg")
+    mine = ["--data.shown", "[mine.png, other/mine.jpg]", "--out-dir", "both"]
+    assert run(monkeypatch, "predict", "--ckpt_path", "out/best.ckpt", *mine) == 0
+    assert len(list((tmp_path / "both").iterdir())) == 2
     capsys.readouterr()
     wrong = ["--model.style", "none.png", "--out-dir", "wrong"]
     assert run(monkeypatch, "fit", "--model", "LitStyle", *wrong) == 2
     assert "There is no picture none.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--data.shown", "[none.png]"], "There is no picture none.png"),
+        (["--data.size", "50"], "size=50 does not fit"),
+        (["--data", "ResumableMNIST"], "LitStyle takes no digits"),
+    ],
+)
+def test_wrong_photographs_are_refused_before_training(arguments, complaint, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_PACE", "quick")
+    assert run(monkeypatch, "fit", "--model", "LitStyle", "--model.width=4", *arguments) == 2
+    printed = capsys.readouterr()
+    assert complaint in printed.err and "epoch" not in printed.out
+
+
+def test_a_configuration_may_leave_model_and_data_open(monkeypatch, tmp_path, capsys):
+    (tmp_path / "short.yaml").write_text("trainer: {max_epochs: 1, limit_train_batches: 2}")
+    assert run(monkeypatch, "fit", "--config", "short.yaml", "--out-dir", "a") == 0
+    assert "val_acc" in capsys.readouterr().out
+    (tmp_path / "named.yaml").write_text("model: {class_path: LitLeNet}\ntrainer: {max_epochs: 0}")
+    config = train._with_defaults(["fit", "--config=named.yaml"])
+    assert config == ["fit", "--data", train.MNIST, "--config=named.yaml"]
+    (tmp_path / "photos.yaml").write_text("fit: {model: LitStyle}")
+    config = train._with_defaults(["fit", "--config", "photos.yaml", "--data.size", "32"])
+    assert config[1:3] == ["--data", train.DATA["LitStyle"]]
 
 
 @pytest.mark.parametrize(

@@ -393,17 +393,17 @@ from course_utils.style import within_memory
 
 
 def fixed_noise(x, seed=0):
-    return torch.rand(x.shape, generator=seeded(seed)).to(x.device)
+    return torch.rand(x.shape, generator=seeded(seed)).to(x)
 
 
 @torch.no_grad()
 def stylize(model, picture, seed=0):
-    picture = within_memory(picture)
+    picture = within_memory(picture.cpu())
     height, width = picture.shape[-2:]
     grey = luminance(picture)
     whole = F.pad(grey[None], (0, -width % 4, 0, -height % 4), mode="replicate")
-    whole = whole.to(next(model.parameters()).device)
-    drawn = model(whole, fixed_noise(whole, seed)).cpu()[0, :, :height, :width]
+    whole = whole.to(next(model.parameters()))
+    drawn = model(whole, fixed_noise(whole, seed)).to(picture)[0, :, :height, :width]
     return (picture + drawn - grey).clamp(0, 1)
 
 
