@@ -273,7 +273,7 @@ class CourseCLI(LightningCLI):
         A LitStyle redraws photographs in place of digits.
         """
         if isinstance(self.model, style.LitStyle):
-            self._save_photographs(self.trainer.predict(**kwargs))
+            self._save_photographs(self.trainer.predict(**kwargs) or [])
             return
         predictions = torch.cat(self.trainer.predict(**kwargs))
         if predictions.ndim == 1:
@@ -289,7 +289,7 @@ class CourseCLI(LightningCLI):
         """Save what the trained model makes of a few pictures."""
         if isinstance(self.model, style.LitStyle):
             redrawn = self.trainer.predict(self.model, datamodule=self.datamodule)
-            self._save_photographs(redrawn)
+            self._save_photographs(redrawn or [])  # `shown` may be empty
         else:
             self._save_digits()
 

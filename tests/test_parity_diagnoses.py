@@ -673,13 +673,12 @@ HELPER_FAULTS = [
 ]
 
 
+@pytest.mark.parametrize("model", [mlp, mlp_with_norm])  # the second has modes of its own
 @pytest.mark.parametrize("faulty", ["raw", "lightning"])
 @pytest.mark.parametrize(("change", "expected", "says"), HELPER_FAULTS)
-def test_a_fault_in_a_network_beside_the_model(change, expected, says, faulty):
-    runs = {
-        name: loop(with_helper(**(change if name == faulty else {})))
-        for name, loop in LOOPS.items()
-    }
+def test_a_fault_in_a_network_beside_the_model(change, expected, says, faulty, model):
+    plans = {name: with_helper(**(change if name == faulty else {})) for name in LOOPS}
+    runs = {name: loop(replace(plans[name], model=model)) for name, loop in LOOPS.items()}
     report = compare(runs["raw"], runs["lightning"])
     difference = report.first_difference
     assert (difference.what, difference.step, report.diagnosis.name) == expected
@@ -690,6 +689,27 @@ def test_a_fault_in_a_network_beside_the_model(change, expected, says, faulty):
 @pytest.mark.parametrize("harmless", [{"handed": True}, {"trained": True}])
 def test_a_fixed_network_may_be_handed_over_and_an_unused_gradient_may_flow(harmless):
     compare(raw(with_helper()), lightning(with_helper(**harmless))).assert_identical()
+
+
+@pytest.mark.parametrize("faulty", ["raw", "lightning"])
+def test_a_teacher_in_training_mode(faulty):
+    """Its answers are targets: no gradient flows through it."""
+
+    def with_teacher(training):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            teacher = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+        teacher.train(training)
+
+        def loss(logits, y):
+            with torch.no_grad():
+                target = teacher(logits)
+            return F.mse_loss(logits, target)
+
+        return Plan(loss=loss)
+
+    runs = [loop(with_teacher(training=name == faulty)) for name, loop in LOOPS.items()]
+    assert compare(*runs).diagnosis.name == "another network in training mode"
 
 
 def test_another_fault_is_not_blamed_on_the_network_beside_the_model():

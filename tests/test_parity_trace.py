@@ -276,7 +276,7 @@ class Inheriting(nn.Linear):
 def script(kind, steps=3):
     torch.manual_seed(0)
     kind(FEATURES, 3) if kind is Inheriting else Smaller()  # another model comes first
-    model = kind(FEATURES, 3) if kind is Inheriting else kind()
+    model, _ = (kind(FEATURES, 3) if kind is Inheriting else kind() for _ in "ab")  # the first
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(steps):
         optimizer.zero_grad()

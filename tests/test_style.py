@@ -125,6 +125,14 @@ def test_the_bundled_one_can_be_trained_where_no_gradients_are_kept(fresh, monke
         load_loss_network("bundled")
 
 
+def test_brightness_and_contrast_of_crops_vary():
+    flat = [torch.full((1, 60, 60), 0.9)]
+    crops, labels = loss_network.crops_of(flat, 48, 30, torch.Generator().manual_seed(0))
+    levels = crops.mean((1, 2, 3))
+    assert crops.shape == (30, 1, 48, 48) and not labels.any()
+    assert levels.std() > 0.1 and torch.all(crops.std((1, 2, 3)) < 1e-6)
+
+
 def test_it_learns_to_tell_pictures_apart():
     _, accuracies = loss_network.train_loss_network(40)
     assert sum(accuracies[-10:]) / 10 > 2 / 14  # twice as good as chance

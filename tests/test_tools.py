@@ -1,13 +1,17 @@
 """The commands that authors and teachers run."""
 
+import base64
+import io
 import os
 import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
-from tools import course, execute, publish
+from tools import course, execute, publish, record
 from tools.project import ROOT, repository
 
 
@@ -83,3 +87,25 @@ def test_publish_moves_everything_and_keeps_the_outputs(clone):
         assert [c.get("outputs") for c in after.cells] == [c.get("outputs") for c in before.cells]
     check = [sys.executable, "-m", "tools.build", "--check"]
     assert subprocess.run(check, cwd=clone, env=environment).returncode == 0
+
+
+def test_photographs_are_stored_as_jpeg_and_drawings_as_they_are():
+    def png(pixels):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, format="png")
+        return base64.b64encode(file.getvalue()).decode()
+
+    noise = np.random.default_rng(0).integers(0, 255, (120, 120, 3), dtype=np.uint8)
+    drawing = np.zeros((120, 120, 3), dtype=np.uint8)
+    drawing[20:90, 30:60] = (0, 114, 178)
+    found = []
+    for pixels in (noise, drawing):
+        output = nbformat.v4.new_output("display_data", {"image/png": png(pixels)})
+        cell = nbformat.v4.new_code_cell("", outputs=[output])
+        record.with_small_pictures(nbformat.v4.new_notebook(cells=[cell]))
+        ((kind, data),) = output.data.items()
+        found.append(
+            (kind, np.array(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")))
+        )
+    assert [kind for kind, _ in found] == ["image/jpeg", "image/png"]
+    assert np.array_equal(found[1][1], drawing)

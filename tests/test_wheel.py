@@ -25,6 +25,8 @@ for module in list(sys.modules.values()):
     if module.__name__.partition(".")[0] == "course_utils":
         assert os.path.realpath(module.__file__).startswith(wheel + os.sep), module
 print(find_mnist())
+from course_utils.installation import lesson_file
+print(lesson_file("style_script.py").parent.name)
 """
 
 
@@ -81,7 +83,9 @@ def test_unpacked_wheel_finds_its_digits_without_the_repository(wheel, fresh, mo
     command = [sys.executable, "-c", USE_IT, ROOT, fresh / "unpacked"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "the bundled sample (4,000 training and 1,000 test digits)\n"
+    assert (
+        done.stdout == "the bundled sample (4,000 training and 1,000 test digits)\ncourse_utils\n"
+    )
 
 
 def test_the_training_command_runs_from_the_unpacked_wheel(wheel, fresh, monkeypatch):

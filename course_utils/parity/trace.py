@@ -146,9 +146,8 @@ class Trace:
                 tensor.register_hook(_marker(call))
 
     def _before_any_forward(self, module: nn.Module, args: tuple) -> None:
-        """Note the mode of a layer of another network, through which a gradient may flow."""
-        counts = _acts_by_mode(module) and torch.is_grad_enabled()
-        if counts and module not in self._own:
+        """Note the mode of a layer of another network, such as a loss network or a teacher."""
+        if _acts_by_mode(module) and module not in self._own:
             self._beside[module] = module.training
 
     def _before_backward(self, loss: Tensor) -> None:
