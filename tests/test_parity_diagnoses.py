@@ -739,3 +739,5 @@ def test_a_harmless_network_beside_the_model_is_not_blamed(change):
     twice = with_probe(lambda logits, y: 2 * F.cross_entropy(logits, y), **change)
     report = compare(one, lightning(twice))
     assert report.diagnosis.name == "gradients a constant factor apart", report.explain()
+    other = with_probe(partial(F.cross_entropy, label_smoothing=0.1), **change)
+    assert compare(one, lightning(other)).diagnosis.name == "other loss or gradient"
