@@ -717,9 +717,10 @@ def test_another_fault_is_not_blamed_on_the_network_beside_the_model():
     assert report.diagnosis.name == "other learning rate"
 
 
-def with_probe(loss, training=True, handed=True):
+def with_probe(loss, training=True, handed=True, dropouts=0):
     """Return a plan with a network that looks at the model's output and changes nothing."""
     layers = [nn.Linear(3, 8), nn.Dropout(0.0), nn.BatchNorm1d(8, track_running_stats=False)]
+    layers += [nn.Dropout() for _ in range(dropouts)]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         probe = nn.Sequential(*layers, nn.Linear(8, 1)).train(training)
@@ -730,9 +731,9 @@ def with_probe(loss, training=True, handed=True):
     )
 
 
-@pytest.mark.parametrize("change", [{"handed": False}, {"training": False}])
+@pytest.mark.parametrize("change", [{"handed": False}, {"training": False}, {"dropouts": 2}])
 def test_a_harmless_network_beside_the_model_is_not_blamed(change):
-    one = raw(with_probe(F.cross_entropy))
+    one = raw(with_probe(F.cross_entropy, dropouts=1 if "dropouts" in change else 0))
     compare(one, lightning(with_probe(F.cross_entropy, **change))).assert_identical()
     near = compare(one, lightning(with_probe(by_hand, **change)))
     assert near.verdict == "equal within rounding", near.explain()
