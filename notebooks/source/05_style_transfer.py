@@ -297,8 +297,8 @@ for name in ("immunohistochemistry", "astronaut", "brick"):
     print(f"{name:22} style {style:.3f}   content {content:.3f}")
 
 # %% [markdown]
-# The tissue has its own style, and the astronaut her own content: both zero. A good result has a style loss near zero, and as much
-# content as that allows: the two pull in different directions.
+# The tissue has its own style, and the astronaut her own content: both zero. A good result has a style loss near zero, and a
+# content loss as low as that allows: the two pull in different directions.
 #
 # ## 3. The script
 #
@@ -959,8 +959,9 @@ cost({"by hand": by_hand, "Trainer": by_trainer}, loader, steps=paced(8, 2), rou
 #
 # ## 9. Any picture, any size
 #
-# The network consists of convolutions, so it takes pictures of every size. `predict` hands it one after the other (any Trainer can do that: it has no weights of its own). A very large picture is made smaller first, for the sake of memory. **Put the path of a picture
-# of your own here**:
+# The network consists of convolutions, so it takes pictures of every size. `predict` hands them over, one
+# after the other (any Trainer can do that: it has no weights of its own). A very large picture is made smaller first, for the sake of
+# memory. **Put the path of a picture of your own here**:
 
 # %%
 mine = "rocket"  # or a path, such as "holiday.jpg"
