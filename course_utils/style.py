@@ -164,8 +164,7 @@ class LitStyle(L.LightningModule):
 
     def _step(self, x, noise, stage):
         style, content, rough = self.losses(self(x, noise), x)
-        weights = self.hparams
-        loss = style + weights.content_weight * content + weights.smooth_weight * rough
+        loss = style + self.hparams.content_weight * content + self.hparams.smooth_weight * rough
         self.log(f"{stage}_loss", loss, prog_bar=True)
         parts = {"style": style, "content": content, "roughness": rough}
         self.log_dict({f"{stage}_{name}": part for name, part in parts.items()})

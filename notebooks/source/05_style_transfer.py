@@ -380,7 +380,7 @@ print(
 # %% [markdown]
 # ### Move 2: the module
 #
-# `forward` is the part that one ships: picture and noise in, picture out. The first three lines of `_step` are the idea, the others log. The
+# `forward` is the part that one ships: picture and noise in, picture out. The first two lines of `_step` are the idea, the others log. The
 # script's arguments become arguments with a type, which `save_hyperparameters` keeps. And the optimizer gets
 # `self.model.parameters()`, not `self.parameters()`; section 5 shows why. The script had no validation: here it is.
 #
@@ -440,8 +440,7 @@ class LitStyle(L.LightningModule):
 
     def _step(self, x, noise, stage):
         style, content, rough = self.losses(self(x, noise), x)
-        weights = self.hparams
-        loss = style + weights.content_weight * content + weights.smooth_weight * rough
+        loss = style + self.hparams.content_weight * content + self.hparams.smooth_weight * rough
         self.log(f"{stage}_loss", loss, prog_bar=True)  # was: print, log_file
         parts = {"style": style, "content": content, "roughness": rough}
         self.log_dict({f"{stage}_{name}": part for name, part in parts.items()})
