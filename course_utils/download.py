@@ -9,6 +9,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from torchvision import datasets
@@ -37,14 +38,14 @@ def download_mnist(root: Path) -> None:
     try:
         part = _own_folder(root)
     except OSError as error:
-        raise DownloadError(f"cannot write to {root} ({_reason(error)})") from error
+        raise DownloadError(f"cannot write to {root} ({reason(error)})") from error
     try:
         _fetch(part, given_up)
         if not is_original(part):
             raise DownloadError("what came is not the original MNIST (SHA-256 differs)")
         _move(part, root)
     except OSError as error:
-        raise DownloadError(f"cannot write to {root} ({_reason(error)})") from error
+        raise DownloadError(f"cannot write to {root} ({reason(error)})") from error
     finally:
         given_up.set()
         shutil.rmtree(part, ignore_errors=True)
@@ -92,18 +93,25 @@ def _fetch(part: Path, given_up: threading.Event) -> None:
             if given_up.is_set():  # the caller could not remove what was still being written
                 shutil.rmtree(part, ignore_errors=True)
 
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE)
     thread = threading.Thread(target=work, daemon=True, name="mnist-download")
+    # torchvision prints a line and a bar per file and address; the caller says it in one.
+    quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+    with patience(SILENCE), quiet[0], quiet[1]:
+        thread.start()
+        _wait(thread, part)
+    if failures:
+        raise DownloadError(reason(failures[0])) from failures[0]
+
+
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Let connections of this process that are opened in the block fail after such a silence."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
     try:
-        # torchvision prints a line and a bar per file and address; the caller says it in one.
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            thread.start()
-            _wait(thread, part)
+        yield
     finally:
         socket.setdefaulttimeout(before)
-    if failures:
-        raise DownloadError(_reason(failures[0])) from failures[0]
 
 
 def _wait(thread: threading.Thread, part: Path) -> None:
@@ -136,12 +144,12 @@ def _move(part: Path, root: Path) -> None:
         os.replace(raw_folder(part) / name, raw_folder(root) / name)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return what went wrong in a few words: no addresses, no paths, nothing said twice."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
     # torchvision's message is a list of `Tried ADDRESS, got: REASON`.
-    reasons = re.findall(r"Tried \S+, got: (.*?)(?= Tried |$)", text) or [text]
-    plain = [re.sub(r"^<urlopen error (.*)>$", r"\1", reason).rstrip(".") for reason in reasons]
+    found = re.findall(r"Tried \S+, got: (.*?)(?= Tried |$)", text) or [text]
+    plain = [re.sub(r"^<urlopen error (.*)>$", r"\1", one).rstrip(".") for one in found]
     return "; ".join(dict.fromkeys(plain)) or type(error).__name__

@@ -2,7 +2,8 @@
 
 import io
 import pickle
-import socket
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -10,6 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import VGG16_Weights, vgg16
 
+from course_utils.data import seeded
+from course_utils.download import patience, reason
 from course_utils.idx import write_whole
 from course_utils.mnist import cache_folder
 from course_utils.photographs import PHOTOGRAPHS, PictureError, luminance, photograph
@@ -109,7 +112,7 @@ def train_loss_network(steps, seed=0):
     generator is as it was before.
     """
     pictures = [luminance(photograph(name, longest=512)) for name in PHOTOGRAPHS]
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = LossNetwork(len(pictures))
@@ -135,7 +138,7 @@ def load_loss_network(kind: str = "bundled") -> nn.Module:
     had.
     """
     if kind == "vgg":
-        network = _vgg()
+        network = deepcopy(_vgg())
     elif kind == "bundled":
         network = _bundled()
     else:
@@ -166,23 +169,20 @@ def chosen_loss_network() -> str:
     return kind
 
 
+@cache
 def _vgg() -> VGGFeatures:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE)
+    """Return VGG16's first layers, to be copied: the file is read once, as it is large."""
     try:
         # torchvision keeps the file, and compares its hash with the one in its name.
-        state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(
-            progress=True, check_hash=True, weights_only=True
-        )
+        with patience(SILENCE):
+            state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(
+                progress=True, check_hash=True, weights_only=True
+            )
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise LossNetworkError(
-            f"VGG16 cannot be had ({' '.join(str(reason).split())[:120]}): it takes a network, and "
-            "528 MB of space. If a damaged file is in the way, delete the "
-            "vgg16-*.pth of torch.hub's cache."
+            f"VGG16 cannot be had ({reason(error)[:120]}): it takes a network, and 528 MB of "
+            "space. If a damaged file is in the way, delete the vgg16-*.pth of torch.hub's cache."
         ) from None
-    finally:
-        socket.setdefaulttimeout(before)
     with torch.device("meta"):  # without weights of its own, which would only be replaced
         layers = vgg16().features[: VGGFeatures.ENDS[-1] + 1]
     known = layers.state_dict()

@@ -1,6 +1,6 @@
 """The course's pictures: one style, labelled axes, colours that everyone can tell apart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -79,11 +79,11 @@ def image_rows(
     with plt.rc_context(STYLE):
         size = (0.85 * columns + 1.4, 0.9 * len(rows) + (0.25 if titles else 0))
         figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False)
-        for row, (name, images) in zip(axes, pictures.items(), strict=True):
-            _draw_row(row, images, each)
-            row[0].set_ylabel(name, rotation=0, ha="right", va="center")
-        for axis, title in zip(axes[0], titles or (), strict=False):
-            axis.set_title(str(title), fontsize=9)
+        _label_rows(axes, rows, titles)
+        for row, images in zip(axes, pictures.values(), strict=True):
+            low, high = float(images.min()), float(images.max())
+            for axis, image in zip(row, images, strict=False):
+                axis.imshow(image, **({} if each else {"vmin": low, "vmax": high}))
     return _closed(figure)
 
 
@@ -92,15 +92,16 @@ def _flat(images: Tensor) -> Tensor:
     return images.detach().cpu().reshape(-1, *images.shape[-2:]).float()
 
 
-def _draw_row(axes: Sequence, images: Tensor, each: bool) -> None:
-    low, high = float(images.min()), float(images.max())
-    for index, axis in enumerate(axes):
+def _label_rows(axes: np.ndarray, names: Iterable[str], titles: Sequence[object] | None) -> None:
+    """Take ticks and frames off rows of axes; names stand at the left, titles above the first."""
+    for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-        if index < len(images):
-            axis.imshow(images[index], **({} if each else {"vmin": low, "vmax": high}))
+        axis.spines[:].set_visible(False)
+    for axis, name in zip(axes[:, 0], names, strict=True):
+        axis.set_ylabel(name, rotation=0, ha="right", va="center")
+    for axis, title in zip(axes[0], titles or (), strict=False):
+        axis.set_title(str(title), fontsize=9)
 
 
 def photo_rows(
@@ -121,17 +122,11 @@ def photo_rows(
         figure, axes = plt.subplots(
             len(rows), columns, figsize=size, squeeze=False, gridspec_kw=ratios
         )
-        for axis in axes.flat:
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
-            axis.spines[:].set_visible(False)
-        for places, (name, row) in zip(axes, rows.items(), strict=True):
-            places[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        _label_rows(axes, rows, titles)
+        for places, row in zip(axes, rows.values(), strict=True):
             for axis, picture in zip(places, row, strict=False):
                 shown = picture.detach().cpu().clamp(0, 1).permute(1, 2, 0).squeeze(-1)
                 axis.imshow(shown, vmin=0, vmax=1, interpolation="antialiased")
-        for axis, title in zip(axes[0], titles or (), strict=False):
-            axis.set_title(str(title), fontsize=9)
     return _closed(figure)
 
 

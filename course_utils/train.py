@@ -9,6 +9,7 @@ import sys
 import warnings
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
+from types import ModuleType
 
 import lightning as L
 import torch
@@ -95,12 +96,7 @@ class KeepLast(Checkpoint):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the states of the random generators: CPU, and those of GPUs that are there."""
-        found = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            found["cuda"] = torch.cuda.get_rng_state()
-        if torch.backends.mps.is_available():
-            found["mps"] = torch.mps.get_rng_state()
-        return found
+        return {name: holder.get_rng_state() for name, holder in _generators().items()}
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Keep the states until training starts: nothing can draw between there and its steps."""
@@ -108,18 +104,25 @@ class KeepLast(Checkpoint):
 
     def on_train_start(self, trainer, pl_module):
         """Set the generators of a resumed run, or keep the start of a new one."""
-        if "cpu" in self._random:
-            torch.set_rng_state(self._random["cpu"].cpu())
-        if "cuda" in self._random and torch.cuda.is_available():
-            torch.cuda.set_rng_state(self._random["cuda"].cpu())
-        if "mps" in self._random and torch.backends.mps.is_available():
-            torch.mps.set_rng_state(self._random["mps"].cpu())
+        for name, holder in _generators().items():
+            if name in self._random:
+                holder.set_rng_state(self._random[name].cpu())
         if trainer.current_epoch == 0:
             trainer.save_checkpoint(self.path)
 
     def on_train_epoch_end(self, trainer, pl_module):
         """Keep the run as it is after this epoch."""
         trainer.save_checkpoint(self.path)
+
+
+def _generators() -> dict[str, ModuleType]:
+    """Return the modules that hold the random generators of the devices here."""
+    found = {"cpu": torch}
+    if torch.cuda.is_available():
+        found["cuda"] = torch.cuda
+    if torch.backends.mps.is_available():
+        found["mps"] = torch.mps
+    return found
 
 
 class CourseCLI(LightningCLI):
@@ -273,7 +276,7 @@ class CourseCLI(LightningCLI):
         A LitStyle redraws photographs in place of digits.
         """
         if isinstance(self.model, style.LitStyle):
-            self._save_photographs(self.trainer.predict(**kwargs) or [])
+            self._save_photographs(self.trainer.predict(**kwargs))
             return
         predictions = torch.cat(self.trainer.predict(**kwargs))
         if predictions.ndim == 1:
@@ -289,11 +292,12 @@ class CourseCLI(LightningCLI):
         """Save what the trained model makes of a few pictures."""
         if isinstance(self.model, style.LitStyle):
             redrawn = self.trainer.predict(self.model, datamodule=self.datamodule)
-            self._save_photographs(redrawn or [])  # `shown` may be empty
+            self._save_photographs(redrawn)
         else:
             self._save_digits()
 
-    def _save_photographs(self, redrawn: list[Tensor]) -> None:
+    def _save_photographs(self, redrawn: list[Tensor] | None) -> None:
+        redrawn = redrawn or []  # the Trainer gives None where nothing was shown
         shown = getattr(self.datamodule, "shown", range(len(redrawn)))  # data may be of your own
         names = [Path(str(name)).stem for name in shown]
         if len(set(names)) < len(names):  # of different folders
@@ -349,10 +353,7 @@ def main() -> int:
                 "enable_model_summary": False,
             },
         )
-    except OURS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ValueError as error:
+    except (*OURS, ValueError) as error:
         ours = error
         while ours and not isinstance(ours, OURS):
             ours = ours.__cause__  # jsonargparse wraps what a constructor raises

@@ -646,11 +646,16 @@ def test_an_optimizer_with_a_past():
     assert "The optimizer of raw loop held state from before the trace" in report.explain()
 
 
-def with_helper(training=False, trained=False, handed=False):
-    """Return a plan whose loss goes through a second network, which should stay fixed."""
+def beside(middle, outputs):
+    """Return a network beside the model, always the same, that moves no other random number."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        helper = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+        return nn.Sequential(nn.Linear(3, 8), *middle, nn.Linear(8, outputs))
+
+
+def with_helper(training=False, trained=False, handed=False):
+    """Return a plan whose loss goes through a second network, which should stay fixed."""
+    helper = beside([nn.BatchNorm1d(8), nn.ReLU()], outputs=3)
     helper.train(training).requires_grad_(trained)
     extra = list(helper.parameters()) if handed else []
     return Plan(
@@ -696,10 +701,7 @@ def test_a_teacher_in_training_mode(faulty):
     """Its answers are targets: no gradient flows through it."""
 
     def with_teacher(training):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            teacher = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
-        teacher.train(training)
+        teacher = beside([nn.BatchNorm1d(8)], outputs=3).train(training)
 
         def loss(logits, y):
             with torch.no_grad():
@@ -719,11 +721,9 @@ def test_another_fault_is_not_blamed_on_the_network_beside_the_model():
 
 def with_probe(loss, training=True, handed=True, dropouts=0):
     """Return a plan with a network that looks at the model's output and changes nothing."""
-    layers = [nn.Linear(3, 8), nn.Dropout(0.0), nn.BatchNorm1d(8, track_running_stats=False)]
-    layers += [nn.Dropout() for _ in range(dropouts)]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        probe = nn.Sequential(*layers, nn.Linear(8, 1)).train(training)
+    middle = [nn.Dropout(0.0), nn.BatchNorm1d(8, track_running_stats=False)]
+    middle += [nn.Dropout() for _ in range(dropouts)]
+    probe = beside(middle, outputs=1).train(training)
     extra = list(probe.parameters()) if handed else []
     return Plan(
         loss=lambda logits, y: loss(logits, y) + probe(logits.detach()).square().mean(),

@@ -29,6 +29,13 @@ QUIET = {
 }
 
 
+@pytest.fixture(autouse=True)
+def vgg_not_read_yet():
+    loss_network._vgg.cache_clear()
+    yield
+    loss_network._vgg.cache_clear()
+
+
 @pytest.fixture
 def network(tmp_path):
     torch.manual_seed(0)
@@ -170,6 +177,10 @@ def test_vgg_is_read_from_torchvisions_cache(monkeypatch):
     assert len(found.features(torch.rand(1, 1, 32, 32), stages=2)) == 2
     assert torch.equal(found.layers[0].weight, state["features.0.weight"])
     assert not any(parameter.requires_grad for parameter in found.parameters())
+    # Each one has weights of its own: who trains one by mistake leaves the next one as it was.
+    with torch.no_grad():
+        found.layers[0].weight.zero_()
+    assert load_loss_network("vgg").layers[0].weight.all()
 
 
 def test_without_a_network_the_bundled_one_takes_its_place(monkeypatch, capsys, fresh):

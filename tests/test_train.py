@@ -59,16 +59,7 @@ def test_every_model_of_the_course_can_be_trained_and_used(
 def test_style_transfer_can_be_trained_and_used(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("COURSE_PACE", "quick")
     Image.new("RGB", (70, 50), "orange").save("mine.png")
-    few = [
-        "--data",
-        "StylePictures",
-        "--data.steps",
-        "2",
-        "--data.size",
-        "32",
-        "--model.width",
-        "4",
-    ]
+    few = ["--data=StylePictures", "--data.steps=2", "--data.size=32", "--model.width=4"]
     assert run(monkeypatch, "fit", "--model", "LitStyle", *few, *SHORT, "--out-dir", "out") == 0
     names = {f"{name}_redrawn.png" for name in ("astronaut", "chelsea", "coffee")}
     assert names < {file.name for file in (tmp_path / "out").iterdir()}

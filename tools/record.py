@@ -51,21 +51,16 @@ def with_small_pictures(notebook: NotebookNode) -> None:
             picture = data.pop("image/png")
             image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
             if image.getcolors(PHOTOGRAPHIC) is None:
-                data["image/jpeg"] = _jpeg(image)
+                data["image/jpeg"] = _encoded(image, format="jpeg", quality=85)
             else:
-                data["image/png"] = min(picture, _palette(image), key=len)
+                few = image.quantize(64, dither=Image.Dither.NONE)
+                data["image/png"] = min(picture, _encoded(few, format="png"), key=len)
 
 
-def _jpeg(image: Image.Image) -> str:
+def _encoded(image: Image.Image, **options: object) -> str:
     file = io.BytesIO()
-    image.save(file, format="jpeg", quality=85, optimize=True)
+    image.save(file, optimize=True, **options)
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _palette(image: Image.Image) -> str:
-    smaller = io.BytesIO()
-    image.quantize(64, dither=Image.Dither.NONE).save(smaller, format="png", optimize=True)
-    return base64.b64encode(smaller.getvalue()).decode()
 
 
 def without_widgets(notebook: NotebookNode) -> None:
