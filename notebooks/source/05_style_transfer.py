@@ -824,8 +824,8 @@ for name, choices in flags.items():
 
 # %% [markdown]
 # Each row adds one argument. (The numbers of steps differ, so do not compare the losses. With accumulation, the Trainer halves each loss before
-# `backward`, so that gradients add up to their mean; for the print it is doubled again.) Half the bits takes only two steps here: a processor that computes with 16 bits gains by it, one
-# that has to imitate them takes many times as long. Twice the batch makes half as many steps of twice the work. Early stopping ended before its six
+# `backward`, so that gradients add up to their mean; for the print it is doubled again.) Half the bits takes only two steps here: the flag is meant for processors that
+# compute with 16 bits, and where they are imitated, as in the recorded output, a step takes many times as long. Twice the batch makes half as many steps of twice the work. Early stopping ended before its six
 # epochs were over, when `val_loss` did not fall by 0.1 any more.
 #
 # ### A run that resumes
