@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import lightning as L
 import torch
 
-from course_utils.mnist import Digits, find_mnist
+from course_utils.digits.mnist import Digits, find_mnist
 from course_utils.switches import SwitchError, switch
 
 # Loggers of Lightning that say what a lesson says itself, or does not need.

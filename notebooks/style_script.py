@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from course_utils.loss_network import load_loss_network
-from course_utils.photographs import luminance, photograph
-from course_utils.style import TransformNet
+from course_utils.models import TransformNet, load_loss_network
+from course_utils.pictures import luminance, photograph
 
 
 def main(words=None):

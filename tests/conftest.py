@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from course_utils import mnist
+from course_utils.digits import mnist
 from tools.project import ROOT
 
 

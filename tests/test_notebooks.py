@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from course_utils import data, loss_network, models, plots, style
+from course_utils.digits import data
+from course_utils.models import loss_network, networks, style
+from course_utils.views import plots
 from tools import build, publishable, record
 from tools.project import notebook_of, repository, sources
 
@@ -46,7 +48,7 @@ def definitions(tree):
 
 SHIPPED = {
     name: dump
-    for module in (models, data, loss_network, style)
+    for module in (networks, data, loss_network, style)
     for name, dump in definitions(ast.parse(Path(module.__file__).read_text("utf-8"))).items()
 }
 SHOWN = [
@@ -74,8 +76,8 @@ def test_shown_is_shipped(lesson, name, dump):
 
 def test_every_model_and_the_data_module_are_shown():
     shown = {name for _, name, _ in SHOWN}
-    names = {name for name in dir(models) if getattr(models, name).__class__ is type}
-    ours = {name for name in names if getattr(models, name).__module__ == models.__name__}
+    names = {name for name in dir(networks) if getattr(networks, name).__class__ is type}
+    ours = {name for name in names if getattr(networks, name).__module__ == networks.__name__}
     assert ours | {"MNISTDataModule", "LossNetwork", "StylePictures", "LitStyle"} <= shown
 
 

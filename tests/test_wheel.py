@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from course_utils.idx import ORIGINAL
+from course_utils.digits.idx import ORIGINAL
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = [*(f"{name}.gz" for name in ORIGINAL), "LICENSE", "README.md", "make_sample.py"]
@@ -20,7 +20,7 @@ import os, sys
 repository, wheel = map(os.path.realpath, sys.argv[1:])
 sys.path[:] = [path for path in sys.path if os.path.realpath(path or ".") != repository]
 import course_utils
-from course_utils.mnist import find_mnist
+from course_utils.digits.mnist import find_mnist
 for module in list(sys.modules.values()):
     if module.__name__.partition(".")[0] == "course_utils":
         assert os.path.realpath(module.__file__).startswith(wheel + os.sep), module
@@ -65,8 +65,8 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
 
 def test_wheel_holds_the_sample_whole(wheel):
     for name in SAMPLE:
-        packed = wheel.read(f"course_utils/sample/{name}")
-        assert packed == (ROOT / "course_utils" / "sample" / name).read_bytes()
+        packed = wheel.read(f"course_utils/digits/sample/{name}")
+        assert packed == (ROOT / "course_utils" / "digits" / "sample" / name).read_bytes()
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):

@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from course_utils.cost import Costs, in_turn
-from course_utils.data import MEAN, STD, MNISTDataModule, seeded
+from course_utils.digits.data import MEAN, STD, MNISTDataModule, seeded
 from course_utils.models import LitMLP
 from course_utils.parity import trace
-from course_utils.progress import CourseProgress
 from course_utils.session import start
+from course_utils.views.cost import Costs, in_turn
+from course_utils.views.progress import CourseProgress
 
 STEPS = 200
 QUIET = {

@@ -16,7 +16,7 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from course_utils.idx import write_whole
+from course_utils.files import write_whole
 from tools.project import NOTEBOOKS, ROOT, notebook_of, repository, sources
 
 # The pins keep pip from ever exchanging the torch that is there.

@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from course_utils.mnist import find_mnist
+from course_utils.digits.mnist import find_mnist
 
 
 @dataclass(frozen=True)

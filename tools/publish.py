@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from course_utils.idx import write_whole
+from course_utils.files import write_whole
 from tools.build import build_all
 from tools.project import PYPROJECT, ROOT, repository
 

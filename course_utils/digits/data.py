@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, random_split
 from torchvision import datasets
 
-from course_utils.mnist import find_mnist
+from course_utils.digits.mnist import find_mnist
 
 __all__ = [
     "MEAN",

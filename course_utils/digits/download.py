@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torchvision import datasets
 
-from course_utils.idx import ORIGINAL, DataError, is_original, raw_folder
+from course_utils.digits.idx import ORIGINAL, DataError, is_original, raw_folder
 
 # torchvision tries two addresses one after the other: two silent ones cost twice SILENCE, and a
 # name look-up that hangs (no time-out reaches it) ends with STALL.

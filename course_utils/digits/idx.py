@@ -5,9 +5,7 @@ reads whatever this module accepts. The format is described on http://yann.lecun
 """
 
 import hashlib
-import os
 import struct
-import uuid
 from pathlib import Path
 
 IMAGE_MAGIC, LABEL_MAGIC = 0x0803, 0x0801
@@ -51,19 +49,6 @@ def is_original(root: Path) -> bool:
         path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
         for path, digest in files.items()
     )
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that other processes see it either whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile: its files are for their owner only, and a cache may be shared.
-    part = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _missing_message(root: Path, missing: list[str]) -> str:

@@ -8,15 +8,15 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from course_utils.download import DownloadError, download_mnist
-from course_utils.idx import (
+from course_utils.digits.download import DownloadError, download_mnist
+from course_utils.digits.idx import (
     ORIGINAL,
     DataError,
     check_folder,
     is_original,
     raw_folder,
-    write_whole,
 )
+from course_utils.files import cache_folder, write_whole
 from course_utils.switches import switch
 
 EXPECT_ON_SAMPLE = "Expect about 92% of test digits right where full MNIST gives 98%."
@@ -104,7 +104,7 @@ def _downloaded() -> Digits | None:
 
 def _sample(origin: str) -> Digits:
     """Unpack the bundled sample, as torchvision reads only unpacked files."""
-    packed = files("course_utils") / "sample"
+    packed = files("course_utils.digits") / "sample"
     contents = {name: gzip.decompress((packed / f"{name}.gz").read_bytes()) for name in ORIGINAL}
     root = cache_folder() / "sample"
     try:
@@ -129,16 +129,3 @@ def _unpack(contents: dict[str, bytes], root: Path) -> None:
         path = raw_folder(root) / name
         if not path.is_file() or path.read_bytes() != content:
             write_whole(path, content)
-
-
-def cache_folder() -> Path:
-    """Return the folder in which the course keeps the digits between lessons."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else _home() / ".cache") / "loops-to-lightning"
-
-
-def _home() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError:  # a container whose user has no entry and no HOME
-        return Path(tempfile.gettempdir())

@@ -11,11 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import VGG16_Weights, vgg16
 
-from course_utils.data import seeded
-from course_utils.download import patience, reason
-from course_utils.idx import write_whole
-from course_utils.mnist import cache_folder
-from course_utils.photographs import PHOTOGRAPHS, PictureError, luminance, photograph
+from course_utils.digits.data import seeded
+from course_utils.digits.download import patience, reason
+from course_utils.files import cache_folder, write_whole
+from course_utils.pictures.photographs import PHOTOGRAPHS, PictureError, luminance, photograph
 from course_utils.switches import paced, switch
 
 STEPS = 500

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
-from course_utils.data import MEAN, STD
+from course_utils.digits.data import MEAN, STD
 
 
 class MLP(nn.Module):

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from course_utils.data import seeded
-from course_utils.loss_network import load_loss_network
-from course_utils.photographs import SMALLEST, luminance, photograph, shrunk
+from course_utils.digits.data import seeded
+from course_utils.models.loss_network import load_loss_network
+from course_utils.pictures.photographs import SMALLEST, luminance, photograph, shrunk
 
 # One photograph to choose the best epoch with, and one that nothing was chosen or trained with.
 TRAIN = ("astronaut", "chelsea", "rocket", "coins", "moon")

@@ -75,7 +75,7 @@ class Report:
 
     def plot(self):
         """Draw both loss curves and the step where the runs part; return the figure."""
-        from course_utils.plots import paired_losses
+        from course_utils.views.plots import paired_losses
 
         step = self.first_difference.step if self.first_difference else None
         return paired_losses(self.losses, self.names, step)

@@ -136,7 +136,7 @@ def torchrun(script: str, *arguments: object, workers: int = 2, timeout: float =
 
 def _surroundings() -> dict[str, str]:
     # A script looks for packages where it lies; the course may only be on this process's path.
-    paths = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]
     variables = {
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),

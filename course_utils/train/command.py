@@ -23,19 +23,20 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torchvision.utils import save_image
 
-from course_utils import models, style
-from course_utils.data import MEAN, STD
-from course_utils.loss_network import LossNetworkError
-from course_utils.mnist import DataError
-from course_utils.photographs import PictureError, photograph
-from course_utils.progress import CourseProgress
+from course_utils import models
+from course_utils.digits.data import MEAN, STD
+from course_utils.digits.mnist import DataError
+from course_utils.models import style
+from course_utils.models.loss_network import LossNetworkError
+from course_utils.pictures.photographs import PictureError, photograph
 from course_utils.session import chosen_accelerator, quieten
 from course_utils.switches import SwitchError
+from course_utils.views.progress import CourseProgress
 
 PROGRAM = "python -m course_utils.train"
-MODELS = sorted(name for name in (*dir(models), *dir(style)) if name.startswith("Lit"))
-MNIST = "course_utils.data.ResumableMNIST"
-DATA = {"LitStyle": "course_utils.style.StylePictures"}  # models of other data than MNIST
+MODELS = sorted(name for name in dir(models) if name.startswith("Lit"))
+MNIST = "course_utils.digits.data.ResumableMNIST"
+DATA = {"LitStyle": "course_utils.models.style.StylePictures"}  # models of other data than MNIST
 SEE = f"See {PROGRAM} --help."
 PADDING = {"LitLeNet": 2}  # models that want a margin, and how wide
 HELP = f"""Train the course's models on MNIST (LitStyle: on photographs), or use what was trained.
@@ -452,7 +453,3 @@ def _print_table(results: dict) -> None:
     for name, value in results.items():
         shown = f"{value:.2%}" if name.endswith("_acc") else f"{value:.4g}"
         print(f"{name:{width}}  {shown:>8}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,8 +8,8 @@ import torch
 import traitlets
 from torch import Tensor
 
-from course_utils.drawing import from_strokes
-from course_utils.plots import COLOURS
+from course_utils.digits.drawing import from_strokes
+from course_utils.views.plots import COLOURS
 
 # Strokes go to Python when the pen is lifted: a message for every movement would queue up.
 SCRIPT = """

@@ -51,7 +51,7 @@ class Costs:
 
     def plot(self):
         """Draw a bar for each loop's ratio; return the figure."""
-        from course_utils.plots import bars
+        from course_utils.views.plots import bars
 
         first = next(iter(self.seconds))
         return bars(self.ratios, f"time of a step ({first} = 1)")

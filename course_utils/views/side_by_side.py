@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import zip_longest
 
-from course_utils.jobs import IDEA, JOBS, Job, Tagged, names_in, tag
+from course_utils.views.line_jobs import IDEA, JOBS, Job, Tagged, names_in, tag
 
 Program = object  # a function, a class, source text, or a list of these
 

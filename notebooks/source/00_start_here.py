@@ -92,8 +92,8 @@ os.environ["COURSE_DATA"] = before or "auto"  # auto is the same as not set
 # label: the digit that the writer meant.
 
 # %%
-from course_utils.data import DigitImages
-from course_utils.plots import digit_grid
+from course_utils.digits import DigitImages
+from course_utils.views import digit_grid
 
 digits = DigitImages(session.digits.root, train=True)
 digit_grid(digits.images[:20], titles=digits.labels[:20].tolist())

@@ -26,9 +26,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, random_split
 
-from course_utils import plots
-from course_utils.data import DigitImages, ShuffleSampler, keep_batch, seeded
+from course_utils.digits import DigitImages, ShuffleSampler, keep_batch, seeded
 from course_utils.session import start
+from course_utils.views import plots
 
 session = start(42)
 device = session.device
@@ -337,7 +337,7 @@ plots.curves({"training": history["train_loss"], "validation": history["val_loss
 # %%
 from itertools import islice
 
-from course_utils.cost import in_turn
+from course_utils.views import in_turn
 
 STEPS = 50
 ready = list(islice(train_loader, STEPS))
@@ -415,7 +415,7 @@ for optimizer_class in (torch.optim.SGD, torch.optim.Adam):
 # project, and nobody reads your code for it.
 
 # %%
-from course_utils.side_by_side import side_by_side
+from course_utils.views import side_by_side
 
 run = """
 model = MLP().to(device)
@@ -531,7 +531,7 @@ class LitMLP(L.LightningModule):
 # that want other sizes; here it stays 0.
 
 # %%
-from course_utils.data import find_mnist
+from course_utils.digits import find_mnist
 
 
 class MNISTDataModule(L.LightningDataModule):
@@ -579,7 +579,7 @@ class MNISTDataModule(L.LightningDataModule):
 # read later.
 
 # %%
-from course_utils.progress import CourseProgress
+from course_utils.views import CourseProgress
 
 
 def fit_with_lightning(lit, datamodule, epochs):
@@ -797,7 +797,7 @@ def lesson_trainer(batches):
 
 
 # %%
-from course_utils.cost import cost
+from course_utils.views import cost
 
 cost(
     {

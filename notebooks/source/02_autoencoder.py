@@ -25,10 +25,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils import plots
-from course_utils.data import MEAN, STD, MNISTDataModule
+from course_utils.digits import MEAN, STD, MNISTDataModule
 from course_utils.parity import compare, trace
 from course_utils.session import start
+from course_utils.views import plots
 
 session = start(42)
 device = session.device
@@ -196,7 +196,7 @@ plots.curves({"training": history["train_loss"], "validation": history["val_loss
 # word what stood in lesson 1: another model, the same plumbing.
 
 # %%
-from course_utils.side_by_side import side_by_side
+from course_utils.views import side_by_side
 
 run = """
 model = Autoencoder().to(device)
@@ -308,7 +308,7 @@ print(compare(raw, traces["MixedUp"], names=("raw loop", "mixed-up port")))
 # %%
 from lightning.pytorch.loggers import CSVLogger
 
-from course_utils.progress import CourseProgress
+from course_utils.views import CourseProgress
 
 
 class FourFlags(LitAutoEncoder):
@@ -536,7 +536,7 @@ side_by_side(loop, [LitAutoEncoder, WithPictures, make_loggers, fit_with_lightni
 # %%
 import tempfile
 
-from course_utils.cost import cost
+from course_utils.views import cost
 
 
 def raw_loop(batches):
@@ -700,7 +700,7 @@ plots.image_rows(rows)
 # read this without a kernel, the picture above has to do.)
 
 # %%
-from course_utils.sliders import code_sliders
+from course_utils.views import code_sliders
 
 code_sliders(decode, low, high, start=middle)
 

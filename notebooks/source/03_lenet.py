@@ -25,10 +25,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils import plots
-from course_utils.data import MNISTDataModule
+from course_utils.digits import MNISTDataModule
 from course_utils.parity import compare, trace
 from course_utils.session import start
+from course_utils.views import plots
 
 session = start(42)
 device = session.device
@@ -83,7 +83,7 @@ def convolve(image, kernel):
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from course_utils.data import MEAN, STD
+from course_utils.digits import MEAN, STD
 
 grey = ((digit * STD + MEAN) * 255).round()
 kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
@@ -479,7 +479,7 @@ def fit(model, optimizer, train_loader, val_loader, epochs, patience, device):
 # together. That is what the last line of `LeNet.__init__` asks for. What is it worth here?
 
 # %%
-from course_utils.cost import in_turn
+from course_utils.views import in_turn
 
 few_batches = [batch for batch, _ in zip(datamodule.train_dataloader(), range(20))]
 
@@ -539,7 +539,7 @@ plots.curves({"training": history["train_loss"], "validation": history["val_loss
 # Here is the loop where plumbing outweighs science. Look at the counts below the listing.
 
 # %%
-from course_utils.side_by_side import side_by_side
+from course_utils.views import side_by_side
 
 run = """
 model = LeNet().to(device)
@@ -651,7 +651,7 @@ for number, layer in enumerate(lit.model.features):
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from course_utils.progress import CourseProgress
+from course_utils.views import CourseProgress
 
 
 def fit_with_lightning(lit, datamodule, epochs, patience):
@@ -939,7 +939,7 @@ def lesson_trainer(batches):
 
 
 # %%
-from course_utils.cost import cost
+from course_utils.views import cost
 
 loops = {"raw loop": raw_loop, "Trainer(barebones=True)": barebones, "a Trainer": lesson_trainer}
 cost(loops, loader=train_loader, steps=30, rounds=5)

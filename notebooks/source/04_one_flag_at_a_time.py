@@ -29,11 +29,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils import plots
-from course_utils.data import MNISTDataModule, ShuffleSampler, seeded
+from course_utils.digits import MNISTDataModule, ShuffleSampler, seeded
 from course_utils.models import MLP, LitMLP
 from course_utils.parity import compare, trace
 from course_utils.session import start
+from course_utils.views import plots
 
 session = start(42)
 device = session.device
@@ -105,7 +105,7 @@ def run_port(system=LitMLP, **flags):
 # `prove` keeps what it found for the table at the end.
 
 # %%
-from course_utils.side_by_side import side_by_side
+from course_utils.views import side_by_side
 
 
 def new_lines(loop, before=base):
@@ -989,7 +989,7 @@ def with_flags(**flags):
 
 
 # %%
-from course_utils.cost import cost
+from course_utils.views import cost
 
 cost(
     {

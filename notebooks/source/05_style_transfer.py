@@ -32,12 +32,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils import plots
-from course_utils.data import seeded
+from course_utils.digits import seeded
 from course_utils.parity import compare, trace
-from course_utils.photographs import PHOTOGRAPHS, luminance, photograph
+from course_utils.pictures import PHOTOGRAPHS, luminance, photograph
 from course_utils.session import start
 from course_utils.switches import paced
+from course_utils.views import plots
 
 session = start(42)
 device = session.device
@@ -148,7 +148,7 @@ class LossNetwork(nn.Module):
 
 
 # %%
-from course_utils.loss_network import crops_of
+from course_utils.models import crops_of
 
 pictures = [luminance(photograph(name, longest=512)) for name in PHOTOGRAPHS]
 generator = seeded(0)
@@ -182,7 +182,7 @@ plots.curves(smooth, y="share of crops named right", x="step")
 # `COURSE_STYLE=vgg`, both take VGG16 in its place; torchvision downloads and checks it.)
 
 # %%
-from course_utils.loss_network import chosen_loss_network, load_loss_network, save_loss_network
+from course_utils.models import chosen_loss_network, load_loss_network, save_loss_network
 
 save_loss_network(loss_network, folder / "loss_network.pt")
 kind = chosen_loss_network()
@@ -307,7 +307,7 @@ for name in ("immunohistochemistry", "astronaut", "brick"):
 
 # %%
 from course_utils.installation import lesson_file
-from course_utils.side_by_side import side_by_side
+from course_utils.views import side_by_side
 
 script = lesson_file("style_script.py")
 known = {
@@ -329,7 +329,7 @@ print(f"{counts['model and loss']} of {sum(counts.values())} lines are the idea"
 # the first `TransformNet` that is built in the block.
 
 # %%
-from course_utils import style as shipped  # where the script takes its TransformNet from
+from course_utils.models import style as shipped  # where the script takes its TransformNet from
 
 STEPS = paced(20, 6)
 main = runpy.run_path(str(script))["main"]
@@ -389,7 +389,7 @@ print(
 # filled up by repeating the edge, and cut back afterwards.
 
 # %%
-from course_utils.style import within_memory
+from course_utils.models import within_memory
 
 
 def fixed_noise(x, seed=0):
@@ -498,7 +498,7 @@ class RandomPlaces(Sampler):
 # trained on; then the list of places is itself the sampler. `check_size` refuses crops that do not fit into the pictures.
 
 # %%
-from course_utils.style import SHOWN, TEST, TRAIN, VALIDATION, check_size
+from course_utils.models.style import SHOWN, TEST, TRAIN, VALIDATION, check_size
 
 print("train:", *TRAIN, " validate:", *VALIDATION, " test:", *TEST)
 
@@ -663,7 +663,7 @@ print(f"last loss: measure fixed {raw.losses[-1]:.3f}, trained {trained_too.loss
 # %%
 from lightning.pytorch.loggers import CSVLogger
 
-from course_utils.progress import CourseProgress
+from course_utils.views import CourseProgress
 
 EPOCH, EPOCHS = paced(100, 4), paced(4, 1)
 
@@ -948,7 +948,7 @@ def by_trainer(batches):
 
 
 # %%
-from course_utils.cost import cost
+from course_utils.views import cost
 
 loader = StylePictures(steps=paced(8, 2)).train_dataloader()
 cost({"by hand": by_hand, "Trainer": by_trainer}, loader, steps=paced(8, 2), rounds=paced(3, 1))
@@ -973,7 +973,7 @@ plots.photo_rows({"": [result]}, side=5)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from course_utils.photographs import PictureError
+from course_utils.pictures import PictureError
 
 (folder / "letter.jpg").write_text("no picture at all")
 for wrong in ("holiday.jpg", folder / "letter.jpg"):

@@ -34,13 +34,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
-from course_utils import plots
-from course_utils.data import DigitImages
-from course_utils.launch import launch, torchrun
+from course_utils.digits import DigitImages
 from course_utils.models import MLP, LitMLP
 from course_utils.parity import Trace, compare, join, trace
-from course_utils.pretend import pretended
+from course_utils.scale import launch, pretended, torchrun
 from course_utils.session import start
+from course_utils.views import plots
 
 session = start(42)
 folder = Path("runs/scale")
@@ -537,7 +536,7 @@ for name, s in speed.items():
 # and the script have to say the same, or nothing starts. So the script is made from the settings.
 
 # %%
-from course_utils.slurm import SlurmError, check_slurm_script, slurm_script
+from course_utils.scale import SlurmError, check_slurm_script, slurm_script
 
 cluster = dict(accelerator="gpu", devices=8, num_nodes=32, strategy="ddp")
 script = slurm_script(cluster, "python train.py", time="24:00:00")
@@ -578,7 +577,7 @@ import os
 import shutil
 import signal
 
-from course_utils.slurm import pretended_job
+from course_utils.scale import pretended_job
 
 
 class TimeIsUp(L.Callback):

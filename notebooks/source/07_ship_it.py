@@ -33,11 +33,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.datasets import MNIST
 
-from course_utils import plots
-from course_utils.data import MEAN, STD, MNISTDataModule
+from course_utils.digits import MEAN, STD, MNISTDataModule
 from course_utils.models import LeNet, LitLeNet, LitMLP
 from course_utils.parity import compare, trace
 from course_utils.session import start
+from course_utils.views import plots
 
 session = start(42)
 device = session.device
@@ -50,7 +50,7 @@ folder.mkdir(parents=True, exist_ok=True)
 # LeNet again, trained for three epochs. Lesson 3 got further; this is enough to read most digits.
 
 # %%
-from course_utils.progress import CourseProgress
+from course_utils.views import CourseProgress
 
 hardware = dict(accelerator=session.accelerator, devices=1)
 quiet = dict(logger=False, enable_checkpointing=False, enable_model_summary=False)
@@ -320,7 +320,7 @@ print(f"{'weights alone':14}{4 * sum(p.numel() for p in model.parameters()):10,}
 # hits all alike.
 
 # %%
-from course_utils.cost import in_turn
+from course_utils.views import in_turn
 
 
 def repeat(run, count, pictures):
@@ -404,7 +404,7 @@ speed_table(mlps)
 
 
 # %%
-from course_utils.drawing import RECORDED, from_picture, from_strokes
+from course_utils.digits import RECORDED, from_picture, from_strokes
 
 
 def read(picture):
@@ -422,7 +422,7 @@ plots.digit_grid(drawn, [f"{r.argmax()}\n{r.max():.0%}" for r in readings], righ
 # displayed, no square is to be seen.)
 
 # %%
-from course_utils.canvas import digit_canvas
+from course_utils.views import digit_canvas
 
 digit_canvas(read)
 

@@ -18,8 +18,15 @@ from torch.utils.data import (
 )
 from torchvision import datasets, transforms
 
-from course_utils import data, mnist
-from course_utils.data import Batch, DigitImages, MNISTDataModule, find_mnist, keep_batch, seeded
+from course_utils.digits import data, mnist
+from course_utils.digits.data import (
+    Batch,
+    DigitImages,
+    MNISTDataModule,
+    find_mnist,
+    keep_batch,
+    seeded,
+)
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from course_utils.canvas import digit_canvas
-from course_utils.drawing import RECORDED, from_picture, from_strokes
+from course_utils.digits.drawing import RECORDED, from_picture, from_strokes
+from course_utils.views.canvas import digit_canvas
 
 
 def file(picture, kind="png", **options):

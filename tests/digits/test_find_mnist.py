@@ -28,14 +28,15 @@ import pytest
 from torchvision import datasets
 from torchvision.datasets import utils as torchvision_utils
 
-from course_utils import download, idx, mnist
-from course_utils.download import DownloadError, download_mnist
-from course_utils.idx import ORIGINAL, DataError, check_folder, is_original, raw_folder, write_whole
-from course_utils.mnist import EXPECT_ON_SAMPLE, cache_folder, find_mnist
+from course_utils.digits import download, idx, mnist
+from course_utils.digits.download import DownloadError, download_mnist
+from course_utils.digits.idx import ORIGINAL, DataError, check_folder, is_original, raw_folder
+from course_utils.digits.mnist import EXPECT_ON_SAMPLE, find_mnist
+from course_utils.files import cache_folder, write_whole
 from course_utils.switches import SwitchError, switch
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = ORIGINAL
-SAMPLE = files("course_utils") / "sample"
+SAMPLE = files("course_utils.digits") / "sample"
 
 
 def sample_file(name: str) -> bytes:

@@ -9,19 +9,19 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.models import VGG16_Weights, vgg16
 
-from course_utils import loss_network, style
 from course_utils.installation import lesson_file
-from course_utils.loss_network import (
+from course_utils.models import loss_network, style
+from course_utils.models.loss_network import (
     LossNetwork,
     LossNetworkError,
     chosen_loss_network,
     load_loss_network,
     save_loss_network,
 )
+from course_utils.models.style import LitStyle, StylePictures, TransformNet, gram, stylize
 from course_utils.parity import compare, trace
-from course_utils.style import LitStyle, StylePictures, TransformNet, gram, stylize
 from course_utils.switches import SwitchError
-from course_utils.train import KeepLast
+from course_utils.train.command import KeepLast
 
 QUIET = {
     **{"logger": False, "enable_checkpointing": False, "enable_progress_bar": False},

@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 
-from course_utils.launch import Launch, LaunchError, torchrun
+from course_utils.scale.launch import Launch, LaunchError, torchrun
 
 SLEEPING = """
 import subprocess, sys, time
@@ -68,7 +68,7 @@ def test_nothing_stays_behind_after_an_interrupt():
 
 
 def test_who_ignores_a_polite_end_is_killed(monkeypatch):
-    monkeypatch.setattr("course_utils.launch.GRACE", 0.3)
+    monkeypatch.setattr("course_utils.scale.launch.GRACE", 0.3)
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + (
         "print('worker 0', flush=True); time.sleep(120)"
     )

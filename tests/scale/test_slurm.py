@@ -9,8 +9,8 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, XLAStrategy
 
-from course_utils.pretend import pretended
-from course_utils.slurm import SlurmError, check_slurm_script, pretended_job, slurm_script
+from course_utils.scale.pretend import pretended
+from course_utils.scale.slurm import SlurmError, check_slurm_script, pretended_job, slurm_script
 
 CLUSTER = {"accelerator": "gpu", "devices": 8, "num_nodes": 32, "strategy": "ddp"}
 SCRIPT = slurm_script(CLUSTER, "python train.py --lr 0.1")

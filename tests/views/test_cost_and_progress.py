@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from course_utils.cost import Costs, cost, in_turn
-from course_utils.progress import CourseProgress, EpochTable
+from course_utils.views.cost import Costs, cost, in_turn
+from course_utils.views.progress import CourseProgress, EpochTable
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -131,7 +131,7 @@ def test_a_table_for_raw_loops(capsys):
 def test_in_a_notebook_it_is_drawn_in_place(monkeypatch):
     from IPython import display
 
-    from course_utils import progress
+    from course_utils.views import progress
 
     drawn = []
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from course_utils import plots
+from course_utils.views import plots
 
 
 def test_a_grid_of_digits():

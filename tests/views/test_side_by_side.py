@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.jobs import BOOK, DATA, GRAD, IDEA, LOGS, MODE, STEP, tag
-from course_utils.side_by_side import MISSING, side_by_side
+from course_utils.views.line_jobs import BOOK, DATA, GRAD, IDEA, LOGS, MODE, STEP, tag
+from course_utils.views.side_by_side import MISSING, side_by_side
 
 LOOP = '''
 def train(model, train_set, epochs, device):

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from course_utils.sliders import MAGNIFY, code_sliders
+from course_utils.views.sliders import MAGNIFY, code_sliders
 
 
 def decode(codes):

@@ -7,7 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from course_utils.photographs import PHOTOGRAPHS, PictureError, luminance, photograph, shrunk
+from course_utils.pictures.photographs import (
+    PHOTOGRAPHS,
+    PictureError,
+    luminance,
+    photograph,
+    shrunk,
+)
 
 
 def file(folder, image, name="picture.png", **options):

@@ -1,0 +1,5 @@
+"""Pictures that are no digits: photographs that come with scikit-image, and files."""
+
+from course_utils.pictures.photographs import PHOTOGRAPHS, PictureError, luminance, photograph
+
+__all__ = ["PHOTOGRAPHS", "PictureError", "luminance", "photograph"]

@@ -1,0 +1,8 @@
+"""`python -m course_utils.train`."""
+
+import sys
+
+from course_utils.train.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())
