@@ -6,11 +6,13 @@ import platform
 import sysconfig
 import warnings
 from dataclasses import dataclass
+from functools import cache
 
 import lightning as L
 import torch
 
 from course_utils.digits.mnist import Digits, find_mnist
+from course_utils.kernel import hand_on_interrupts
 from course_utils.switches import SwitchError, switch
 
 # Loggers of Lightning that say what a lesson says itself, or does not need.
@@ -60,6 +62,8 @@ class Session:
 def start(seed: int = 42, threads: int | None = 1) -> Session:
     """Seed everything, choose the device, quieten the logs, print one line; return the session.
 
+    Where a GPU could be faster with less exact products, a second line says so, once.
+
     `COURSE_ACCELERATOR` chooses the hardware: `auto` (CUDA where there is one, else the CPU),
     `cpu`, or `gpu` (CUDA or Apple's). On a GPU, deterministic algorithms are switched on, because
     the proofs need them. `threads` sets torch's CPU threads: one is fast enough for the small
@@ -75,13 +79,30 @@ def start(seed: int = 42, threads: int | None = 1) -> Session:
     if threads is not None:
         torch.set_num_threads(threads)
     _find_scripts()
+    hand_on_interrupts()
     quieten()
     L.seed_everything(seed, workers=True, verbose=False)
     session = Session(
         seed, _device(accelerator), accelerator, torch.get_num_threads(), find_mnist()
     )
     print(session)
+    if accelerator == "cuda":
+        _advise_on_products(session.device)
     return session
+
+
+@cache
+def _advise_on_products(device: torch.device) -> None:
+    """Give Lightning's advice on tensor cores, which would else be silenced with its other lines.
+
+    NVIDIA's GPUs have them for products of 32 bits from Ampere on, compute capability 8.
+    """
+    able = torch.version.hip is None and torch.cuda.get_device_capability(device)[0] >= 8
+    if able and torch.get_float32_matmul_precision() == "highest":
+        print(
+            "This GPU has tensor cores. torch.set_float32_matmul_precision('high') lets matrix "
+            "products use them: faster, with fewer digits. The course leaves that to you."
+        )
 
 
 def quieten() -> None:

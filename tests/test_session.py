@@ -64,6 +64,32 @@ def test_an_unknown_accelerator_lists_the_known_ones(monkeypatch):
         session.start(1)
 
 
+def pretend_gpu(monkeypatch, capability, precision="highest"):
+    """Pretend a CUDA device that is asked for nothing but its name and what it can do."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Fake GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
+    monkeypatch.setattr(session, "_be_deterministic", lambda accelerator: None)
+    session._advise_on_products.cache_clear()
+
+
+def test_tensor_cores_are_mentioned_once(monkeypatch, capsys):
+    pretend_gpu(monkeypatch, (8, 0))
+    session.start(1)
+    session.start(1)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and "Fake GPU" in lines[0] and lines[0] == lines[2]
+    assert "torch.set_float32_matmul_precision('high')" in lines[1]
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "highest"), ((9, 0), "high")])
+def test_they_are_not_where_it_is_too_old_or_already_so(monkeypatch, capsys, capability, precision):
+    pretend_gpu(monkeypatch, capability, precision)
+    session.start(1)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 def test_tips_go_and_warnings_stay():
     session.quieten()
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")

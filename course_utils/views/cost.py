@@ -6,7 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -83,7 +83,7 @@ def cost(loops: Mapping[str, Loop], loader: Iterable, steps: int = 100, rounds: 
     optimizer step a batch, and is compared with the first. A warm-up round checks that they all
     take the same number of steps; the rounds after it are interleaved, so that a slow moment of
     the machine hits all loops alike. Batches are taken from `loader`, again from its start if it
-    is short. What the loops print or draw is not shown.
+    is short. What the loops print or draw is not shown. Time is taken as `in_turn` takes it.
 
     Raises ValueError if a loop takes another number of steps than it got batches, or if there is
     nothing to compare.
@@ -93,7 +93,7 @@ def cost(loops: Mapping[str, Loop], loader: Iterable, steps: int = 100, rounds: 
     batches = DataLoader(list(islice(cycle(loader), steps)), batch_size=None)
     if not len(batches):
         raise ValueError("cost() got a loader without batches: there is nothing to train on.")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _any_algorithm():  # the warm-up too: it warms what is timed
         # There is training here and nothing else, and barebones logs nothing, on purpose.
         warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")
         warnings.filterwarnings("ignore", ".*barebones=True.*is configured.*")
@@ -114,18 +114,33 @@ def _compare(loops: Mapping[str, Loop], batches: DataLoader, steps: int, rounds:
 def in_turn(runs: Mapping[str, Callable[[], object]], steps: int, rounds: int = 5) -> Costs:
     """Time several functions in interleaved rounds, and return their costs for `steps` steps.
 
-    A slow moment of the machine hits all of them alike; quote the ratios.
+    A slow moment of the machine hits all of them alike; quote the ratios. A GPU is waited for,
+    before each run and after it. Deterministic algorithms, which the proofs need and which can be
+    slow on a GPU, are off while the clock runs: what is measured is everyday use.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     gc.collect()
     gc.freeze()  # what is here already need not be searched again before every run
     try:
-        for _ in range(rounds):
-            for name, run in runs.items():
-                seconds[name].append(_time(run))
+        with _any_algorithm():
+            for _ in range(rounds):
+                for name, run in runs.items():
+                    seconds[name].append(_time(run))
     finally:
         gc.unfreeze()
     return Costs(seconds, steps)
+
+
+@contextmanager
+def _any_algorithm():
+    """Let torch take whatever algorithm is fastest; what was chosen before comes back."""
+    chosen = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(chosen, warn_only=warn_only)
 
 
 def _unseen() -> AbstractContextManager:
@@ -155,9 +170,17 @@ def _count_steps(loop: Loop, batches: DataLoader) -> int:
 
 def _time(run: Callable[[], object]) -> float:
     gc.collect()
+    _wait_for_gpu()
     start = time.perf_counter()
     with _unseen():
         run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()  # kernels still run when Python is done with them
+    _wait_for_gpu()
     return time.perf_counter() - start
+
+
+def _wait_for_gpu() -> None:
+    """Return when a GPU has done what it was asked for: Python only puts its work in a queue."""
+    if torch.cuda.is_initialized():  # to ask a GPU that nobody uses would start it
+        torch.cuda.synchronize()
+    if torch.backends.mps.is_available():
+        torch.mps.synchronize()

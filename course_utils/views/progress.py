@@ -11,6 +11,8 @@ from html import escape
 
 from lightning.pytorch.callbacks import ProgressBar
 
+from course_utils.kernel import in_notebook
+
 # Drawing more often than this costs time and shows no more.
 SECONDS_BETWEEN_DRAWINGS = 0.25
 
@@ -39,7 +41,7 @@ class EpochTable:
         self.rows.append({"epoch": len(self.rows) + 1, **values, "seconds": now - self._start})
         self._start = now
         self._live = ""
-        if _in_notebook():
+        if in_notebook():
             self._draw()
         else:
             self._print_row()
@@ -53,7 +55,7 @@ class EpochTable:
         of = f" of {self.epochs}" if self.epochs else ""
         batches = f"{done:,} of {total:,}" if isinstance(total, int) else f"{done:,}"
         self._live = f"epoch {len(self.rows) + 1}{of}: {what} {batches}"
-        if _in_notebook():
+        if in_notebook():
             self._draw()
         elif sys.stdout.isatty():
             print(f"\r\033[K{self._live}", end="", flush=True)
@@ -62,7 +64,7 @@ class EpochTable:
         """Leave only the table: the line about the present epoch goes."""
         if self._live:
             self._live = ""
-            if _in_notebook():
+            if in_notebook():
                 self._draw()
             elif sys.stdout.isatty():
                 print("\r\033[K", end="", flush=True)
@@ -177,12 +179,3 @@ def _cell(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
-def _in_notebook() -> bool:
-    """Return whether output goes to Jupyter or Colab, which can redraw it in place."""
-    if "IPython" not in sys.modules:
-        return False
-    from IPython import get_ipython
-
-    return hasattr(get_ipython(), "kernel")

@@ -1,6 +1,7 @@
 """Timing loops, and the table that training fills."""
 
 import logging
+from functools import partial
 
 import lightning as L
 import pytest
@@ -84,6 +85,45 @@ def test_in_turn_interleaves():
     assert order == ["a", "b", "a", "b"]
 
 
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_gpu_is_waited_for_before_and_after_each_run(monkeypatch, kind):
+    order = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: kind == "cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: kind == "mps")
+    for other in ("cuda", "mps"):
+        wait = partial(order.append, f"wait for {other}")
+        monkeypatch.setattr(getattr(torch, other), "synchronize", wait)
+    in_turn({"a": lambda: order.append("run")}, steps=1, rounds=1)
+    assert order == [f"wait for {kind}", "run", f"wait for {kind}"]
+
+
+def test_a_gpu_that_nobody_uses_is_not_started(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: pytest.fail("it was started"))
+    in_turn({"a": lambda: None}, steps=1, rounds=1)
+
+
+@pytest.mark.parametrize("warn_only", [False, True])
+def test_the_clock_runs_without_deterministic_algorithms(warn_only):
+    seen = []
+
+    def loop(batches):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        train(batches)
+
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    try:
+        cost({"a": loop}, loader(), steps=1, rounds=1)
+        with pytest.raises(ZeroDivisionError):
+            in_turn({"fails": lambda: 1 / 0}, steps=1)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert seen == [False, False]  # the warm-up, and the round
+
+
 def test_a_trainer_fills_a_row_an_epoch(capsys):
     bar = CourseProgress()
     trainer(max_epochs=2, callbacks=[bar]).fit(Lit(), loader(), loader())
@@ -139,7 +179,7 @@ def test_in_a_notebook_it_is_drawn_in_place(monkeypatch):
         def update(self, bundle, raw):
             drawn.append(bundle)
 
-    monkeypatch.setattr(progress, "_in_notebook", lambda: True)
+    monkeypatch.setattr(progress, "in_notebook", lambda: True)
     monkeypatch.setattr(display, "display", lambda bundle, **_: drawn.append(bundle) or Handle())
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_DRAWINGS", 0)
     table = EpochTable(epochs=1)
