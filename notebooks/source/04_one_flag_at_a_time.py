@@ -93,7 +93,7 @@ def run_raw(loop):
 def run_port(system=LitMLP, **flags):
     L.seed_everything(42, verbose=False)
     lit = system()
-    trainer = L.Trainer(**hardware, **(quiet | short | flags))
+    trainer = L.Trainer(**(hardware | quiet | short | flags))
     with trace(lit.model) as record:
         trainer.fit(lit, datamodule=MNISTDataModule())
     return record
@@ -176,6 +176,40 @@ accumulating = run_port(accumulate_grad_batches=4, max_epochs=1)
 print(compare(run_raw(undivided), accumulating))
 
 # %% [markdown]
+# Are four batches of 64 the same as one of 256, then? Not for every network. **Batch norm** (lesson 5 takes it
+# apart) brings each feature to mean 0 over the batch *at hand*, and four small batches have four means. We compare
+# the gradient of one large batch with that of its four quarters:
+
+# %%
+large = MNISTDataModule(batch_size=256)
+large.setup()
+images, labels = next(iter(large.train_dataloader()))
+
+
+def gradient_of(network, parts):
+    network.zero_grad()
+    for x, y in zip(images.chunk(parts), labels.chunk(parts)):
+        (F.cross_entropy(network(x), y) / parts).backward()
+    return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+
+
+# %%
+for name, norm in {
+    "without batch norm": nn.Identity(),
+    "with batch norm": nn.BatchNorm1d(32),
+}.items():
+    L.seed_everything(42, verbose=False)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 32), norm, nn.ReLU(), nn.Linear(32, 10))
+    whole, quarters = gradient_of(network, 1), gradient_of(network, 4)
+    print(
+        f"{name:19} gradients differ by {(quarters - whole).norm() / whole.norm():.0e} of their length"
+    )
+
+# %% [markdown]
+# Without batch norm the difference is rounding. With it, it is far more: the *loss* is divided right, but each mean and
+# spread still comes from 64 digits. Layer norm and instance norm take theirs from each example alone, so that
+# accumulation does not touch them.
+#
 # ### Clipping
 #
 # One bad batch can throw the weights far away. Clipping limits the length of the gradient. By hand it is
@@ -574,6 +608,32 @@ verdict = "identical" if difference == 0 else "different"
 table["ckpt_path"] = (lines_of(save, load, RandomState), 1 + lines_of(KeepRandom), verdict)
 
 # %% [markdown]
+# ### Stopped by hand
+#
+# The stop button of a notebook raises `KeyboardInterrupt` in the cell that runs. The Trainer tidies up first, so that
+# callbacks and loggers can close their files. Weights, trainer and kernel stay. A callback can press the button:
+
+
+# %%
+class StopButton(L.Callback):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == 10:
+            raise KeyboardInterrupt
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+trainer = L.Trainer(**hardware, **(quiet | short), callbacks=[StopButton()])
+try:
+    trainer.fit(LitMLP(), datamodule=MNISTDataModule())
+except KeyboardInterrupt:
+    print(f"after {trainer.global_step} steps, interrupted: {trainer.interrupted}")
+
+# %% [markdown]
+# By itself Lightning would go on from here to `sys.exit(1)`, as suits a script. A notebook shows that as `SystemExit: 1`,
+# with advice on how to exit, although its kernel lives. So in notebooks `start()` lets the interrupt through. Where you meet
+# that message in a notebook of your own: run the next cell.
+#
 # ## 4. Flags that find mistakes early
 #
 # ### Less data
@@ -714,7 +774,8 @@ for _, action, mean, calls, total, *_ in [row for row in rows if len(row) > 5][:
 
 # %% [markdown]
 # (`profiler="simple"` prints it at the end.) The total is in the first row; the rest are parts of it, some
-# inside others.
+# inside others. These times end when Python goes on. A GPU may still be at work then, and the seconds turn up in whatever
+# waits for it next; `profiler="pytorch"` asks the GPU itself.
 #
 # ### Which learning rate?
 #
@@ -749,8 +810,8 @@ plots.lines(
 # %% [markdown]
 # ## 5. Hooks of your own
 #
-# What has no flag has a hook. Three examples, each beside its raw loop. First `backward`: after it, each
-# neuron's gradient is shifted to mean zero (*gradient centralisation*).
+# What has no flag has a hook. Three examples, each beside its raw loop. First `on_before_optimizer_step`: the
+# gradient is complete by then, and not yet clipped. Each neuron's is shifted to mean zero (*gradient centralisation*).
 
 
 # %%
@@ -773,17 +834,47 @@ def centred(model, loader):
 
 # %%
 class Centred(LitMLP):
-    def backward(self, loss, *args, **kwargs):
-        loss.backward()
+    def on_before_optimizer_step(self, optimizer):
         for parameter in self.parameters():
             centre(parameter.grad)
 
 
 # %%
 # NBVAL_CHECK_OUTPUT
-prove("own backward", centred, Centred)
+prove("own gradient", centred, Centred)
 
 # %% [markdown]
+# Why not in `backward`, which can be overridden as well? Because the gradient is not always what it seems there. With
+# `precision="16-mixed"` the loss is multiplied by a large *scale*, so that small gradients do not vanish in 16 bits;
+# only before the step are the gradients divided by it. Clip to a length of 0.5 in both places:
+
+
+# %%
+class InBackward(LitMLP):
+    def backward(self, loss, *args, **kwargs):
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters(), 0.5)
+
+
+class BeforeStep(LitMLP):
+    def on_before_optimizer_step(self, optimizer):
+        nn.utils.clip_grad_norm_(self.parameters(), 0.5)
+
+
+# %%
+from lightning.pytorch.plugins import MixedPrecision
+
+for system in (InBackward, BeforeStep):
+    scaler = torch.amp.GradScaler("cpu")
+    plugin = MixedPrecision("16-mixed", "cpu", scaler)  # by the flag, a CPU would get bf16-mixed
+    record = run_port(system, accelerator="cpu", plugins=[plugin], limit_train_batches=1)
+    length = record.steps[0].gradient_norm
+    print(f"{system.__name__:10} scale {scaler.get_scale():,.0f}, length used by Adam {length:.1e}")
+
+# %% [markdown]
+# In `backward`, the *scaled* gradient was clipped to 0.5, and then divided. Override `backward` to compute gradients in
+# another way, `on_before_optimizer_step` to change them.
+#
 # Then `optimizer_step`: the learning rate warms up over the first 20 steps. The hook gets the optimizer
 # and a *closure*, which computes loss and gradient; whoever overrides it calls
 # `optimizer.step(closure=…)`.
@@ -881,7 +972,7 @@ def raw_pair(pair, loader):
 
 # %% [markdown]
 # The port is the body of the loop: `self.optimizers()` gives the optimizers, and `self.manual_backward` takes
-# the place of `backward`, so that precision and several devices still work. The price of the steering wheel:
+# the place of `backward`, so that flags for precision and devices still reach it. The price of the steering wheel:
 # flags for clipping and accumulation are refused here, and schedules are stepped by hand.
 
 
@@ -923,12 +1014,23 @@ reports["manual optimization"] = compare(raw, port)
 verdict = reports["manual optimization"].verdict
 table["manual optimization"] = (lines_of(raw_pair), lines_of(LitPair), verdict)
 print(reports["manual optimization"].verdict, "in", len(raw.steps), "steps of two optimizers")
+print(f"batches: {BATCHES}, global_step: {trainer.global_step}")
+
+# %% [markdown]
+# `global_step` counts the steps of *both* optimizers, two for each batch: so `max_steps=100` would end this training after
+# 50 batches, and the names of checkpoints count in the same way.
+#
+# On several devices (lesson 6) this pair needs `strategy="ddp_find_unused_parameters_true"`. After each `backward`, DDP waits for
+# the gradient of *every* parameter, and in the discriminator's turn the generator gets none. Without that strategy
+# Lightning stops with an error about parameters that were not used.
 
 # %% [markdown]
 # ## 7. The rung in between: Fabric
 #
 # Between the raw loop and the Trainer there is a rung: `Fabric` leaves the loop to you and brings devices,
-# precision and several processes. You have timed it in lesson 1. It takes the lines marked below.
+# precision and several processes. You have timed it in lesson 1. It takes the lines marked below. The second one
+# matters on several devices only, where Fabric refuses to go on without it. (From a notebook, `launch` is then given the
+# loop, as a function.)
 
 # %%
 from lightning.fabric import Fabric
@@ -936,13 +1038,14 @@ from lightning.fabric import Fabric
 
 def with_fabric(model, loader):
     fabric = Fabric(**hardware)  # 1
+    fabric.launch()  # 2: starts the other processes, where there are several devices
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    model, optimizer = fabric.setup(model, optimizer)  # 2
-    loader = fabric.setup_dataloaders(loader)  # 3
+    model, optimizer = fabric.setup(model, optimizer)  # 3
+    loader = fabric.setup_dataloaders(loader)  # 4
     for x, y in batches(loader):
         loss = F.cross_entropy(model(x), y)
         optimizer.zero_grad()
-        fabric.backward(loss)  # 4
+        fabric.backward(loss)  # 5
         optimizer.step()
 
 
@@ -1023,6 +1126,9 @@ cost(
 # - **A schedule with the wrong interval**: no error, and a learning rate that is gone. The doctor names it.
 # - **Accumulating without dividing the loss**: gradients are larger by the number of batches.
 # - **Clipping before `backward`, or after `step`**: no error, and no clipping.
+# - **Changing gradients in an overridden `backward`**: with `16-mixed` they are scaled there. `on_before_optimizer_step`
+#   is the place.
+# - **Taking accumulation for a large batch** in a network with batch norm.
 # - **Resuming with `load_from_checkpoint`** in place of `ckpt_path`: only the weights come back, and Adam
 #   begins anew.
 # - **Overriding `optimizer_step` without handing on the closure**: nothing computes the gradient. Lightning
