@@ -669,7 +669,8 @@ with trace(lit.model) as port:
 
 # %% [markdown]
 # `compare` goes through both records step by step. The picture shows the two losses on top of each
-# other, one line drawn thick so that you can see both.
+# other, one line drawn thick so that you can see both. (The seconds above are longer than in the first table, because the
+# trace reads every gradient and every weight after each step.)
 
 # %%
 report = compare(raw, port)
@@ -762,7 +763,7 @@ def raw_loop(batches):
 
 # %% [markdown]
 # Fabric keeps the loop and changes five lines: `setup` for model and optimizer, the same for the
-# loader, `fabric.backward`, and no `.to(device)`.
+# loader, `fabric.backward`, and no `.to(device)`. (On several devices `fabric.launch()` comes first.)
 
 # %%
 from lightning.fabric import Fabric
@@ -817,7 +818,7 @@ cost(
 # %% [markdown]
 # ## 10. The results as pictures
 #
-# What does the model say about ten test digits? Blue titles are right, orange ones wrong.
+# What does the model say about ten test digits? Blue titles are right; an orange one would be wrong.
 
 # %%
 test_digits = datamodule.test

@@ -194,16 +194,13 @@ def gradient_of(network, parts):
 
 
 # %%
-for name, norm in {
-    "without batch norm": nn.Identity(),
-    "with batch norm": nn.BatchNorm1d(32),
-}.items():
+norms = {"without batch norm": nn.Identity(), "with batch norm": nn.BatchNorm1d(32)}
+for name, norm in norms.items():
     L.seed_everything(42, verbose=False)
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 32), norm, nn.ReLU(), nn.Linear(32, 10))
     whole, quarters = gradient_of(network, 1), gradient_of(network, 4)
-    print(
-        f"{name:19} gradients differ by {(quarters - whole).norm() / whole.norm():.0e} of their length"
-    )
+    apart = (quarters - whole).norm() / whole.norm()
+    print(f"{name:19} the gradients are {apart:.0e} of their length apart")
 
 # %% [markdown]
 # Without batch norm the difference is rounding. With it, it is far more: the *loss* is divided right, but each mean and
