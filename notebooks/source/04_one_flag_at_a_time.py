@@ -339,7 +339,8 @@ plots.lines(range(1, 1 + EPOCHS * BATCHES), rates, x="optimizer step", y="learni
 #
 # `bfloat16` numbers take half the memory, and some hardware is much faster with them. **Mixed** precision
 # keeps the weights in 32 bits and computes the costly operations in 16. In PyTorch that is `autocast`
-# around forward pass and loss.
+# around forward pass and loss. (NVIDIA's tensor cores know a step in between, TF32: `start()` says how to switch it on where
+# there are some.)
 
 
 # %%
