@@ -710,7 +710,7 @@ plots.lines(places, curves, x="optimizer step", y="loss, not yet weighted", y_sc
 
 # %% [markdown]
 # Style falls, and quickly. Content goes up and down, as each batch is of other crops, and sinks only a little. Roughness rises
-# at first: strokes are rough. That training goes on to help, `val_loss` shows better, because it always sees the same crops.
+# at first: strokes are rough. Whether training still helps, `val_loss` shows better, because it always sees the same crops.
 #
 # The test is on the cup of coffee. The drawing network has never seen it. (The loss network has, but it only measures.)
 
@@ -719,7 +719,7 @@ tested = trainer.test(tissue_lit, datamodule=StylePictures(), verbose=False)[0]
 print(f"test style loss {tested['test_style']:.3f}, content loss {tested['test_content']:.3f}")
 
 # %% [markdown]
-# In style that is far nearer to the tissue than the astronaut and the wall were in section 2. Content stays near 1: strokes change most
+# In style that is far nearer to the tissue than the astronaut and the wall were in section 2. Content stays far from 0: strokes change most
 # features. Whether the cup can still be seen, the pictures have to tell.
 
 # %% [markdown]
@@ -826,7 +826,7 @@ for name, choices in flags.items():
 # %% [markdown]
 # Each row adds one argument, and its seconds include the trace. (The numbers of steps differ, so do not compare the losses. With accumulation, the Trainer halves each loss before
 # `backward`, so that gradients add up to their mean; for the print it is doubled again.) Half the bits takes only two steps here: the flag is meant for processors that
-# compute with 16 bits, and where they are imitated, as in the recorded output, a step takes many times as long. Twice the batch makes half as many steps of twice the work; it is a larger batch indeed, as no network here has batch norm in training mode (lesson 4). Early stopping ended before its six
+# compute with 16 bits, and where they are imitated a step can take many times as long. Twice the batch makes half as many steps of twice the work; it is a larger batch indeed, as no network here has batch norm in training mode (lesson 4). Early stopping ended before its six
 # epochs were over, when `val_loss` did not fall by 0.1 any more.
 #
 # ### A run that resumes
