@@ -122,6 +122,7 @@ from itertools import islice
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before there is a group: see the end
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -194,6 +195,17 @@ with trace(model) as record:
 record.save(f"runs/scale/raw-{rank}.pt")
 if rank == 0:
     torch.save(model.state_dict(), "runs/scale/raw_weights.pt")
+
+# %% [markdown]
+# **Leave in order.** The group has threads of its own, and they end when *nobody* holds it any more. If one still
+# works while Python shuts down, the worker can abort in its last moment, after a perfect training. Two hold
+# the group: the wrapper, so let go of it; and `torch.distributed.nn`, if it is first imported when there is a group
+# (the wrapper does that), so import it before.
+
+# %%
+# %%writefile -a runs/scale/raw_ddp.py
+
+del parallel
 dist.destroy_process_group()
 
 # %% [markdown]
@@ -215,6 +227,7 @@ import warnings
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from torch.utils.data import DataLoader, TensorDataset
 
 from course_utils.models import LitMLP
@@ -232,13 +245,19 @@ loader = DataLoader(digits, batch_size=32, shuffle=True)  # each worker's half o
 
 lit = LitMLP()
 short = dict(max_epochs=2, limit_train_batches=40, limit_val_batches=0)
-quiet = dict(logger=False, enable_model_summary=False, enable_progress_bar=False)
+quiet = dict(logger=False, enable_checkpointing=False, enable_model_summary=False)
+quiet |= dict(enable_progress_bar=False)
 trainer = L.Trainer(accelerator="cpu", devices=2, strategy="ddp", **short, **quiet)
 with trace(lit.model) as record:
     trainer.fit(lit, loader)
 record.save(f"runs/scale/lit-{trainer.global_rank}.pt")
 if trainer.is_global_zero:
     print(f"{trainer.world_size} workers, {trainer.global_step} steps each")
+dist.destroy_process_group()
+
+# %% [markdown]
+# The last line is the same again. Lightning lets go of its wrapper when `fit` ends, but keeps the group, for a `test`
+# that might follow; and only with `nccl` does it end the group by itself.
 
 # %%
 torchrun("runs/scale/lit_ddp.py", workers=2)
@@ -415,6 +434,7 @@ from statistics import median
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -670,6 +690,7 @@ print(attempt(dict(accelerator="gpu", devices=8, strategy=fsdp)))
 # %%writefile runs/scale/long.py
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -686,6 +707,7 @@ devices = dict(accelerator="cpu", devices=2, strategy="ddp")
 long = dict(max_epochs=2000, max_time="00:00:03:00", limit_val_batches=0)  # 3 minutes
 trainer = L.Trainer(callbacks=[keep], **long, **devices, **quiet)
 trainer.fit(LitMLP(), loader)
+dist.destroy_process_group()
 
 # %% [markdown]
 # Start it, wait for a checkpoint, and kill the second worker, as a lack of memory would: at once, without a
