@@ -700,13 +700,8 @@ def remember(buckets, bucket):
     return allreduce_hook(None, bucket)
 
 
-def size(tensors):  # what lies in the same place counts once
-    places = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(places.values())
-
-
 # %% [markdown]
-# One step, then count the bytes: each part by itself, and all together.
+# Make one step, then count the bytes: each part by itself, and all together.
 
 # %%
 # %%writefile -a runs/scale/memory.py
@@ -726,12 +721,22 @@ def count(**options):
     return {name: size(part) / size(weights) * 4 for name, part in parts.items()}
 
 
+# %% [markdown]
+# The gradients may lie *in* the buckets. So what lies in one place counts once:
+
+# %%
+# %%writefile -a runs/scale/memory.py
+
+
+def size(tensors):
+    places = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(places.values())
+
+
 dist.init_process_group("gloo")
 for name, options in (("DDP", {}), ("DDP with views", dict(gradient_as_bucket_view=True))):
-    parts = count(**options).items()
-    print(
-        f"{name:15}", *(f"{part} {bytes:.0f}" for part, bytes in parts), "bytes a weight", sep="  "
-    )
+    counted = ", ".join(f"{part} {number:.0f}" for part, number in count(**options).items())
+    print(f"{name:15} {counted} bytes a weight")
 dist.destroy_process_group()
 
 # %%
