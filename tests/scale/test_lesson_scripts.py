@@ -17,7 +17,7 @@ CELLS = [
 ]
 WRITES = re.compile(r"%%writefile (-a )?runs/scale/(\w+)\.py\n(.*)", re.DOTALL)
 # What makes the long ones short: one round of measuring, one checkpoint. All else is as taught.
-SHORTER = {"speed": ("512), 17", "512), 1"), "long": ("max_epochs=2000", "max_epochs=4")}
+SHORTER = {"speed": ("512), 11", "512), 1"), "long": ("max_epochs=2000", "max_epochs=4")}
 # Python runs it before a script; its line is written after all else that the script does.
 COUNTS = """
 import atexit, os, pathlib, psutil
