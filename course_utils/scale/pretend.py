@@ -26,16 +26,20 @@ TORCH_XLA = (
 
 @contextmanager
 def pretended(gpus: int = 0, tpus: int = 0) -> Iterator[None]:
-    """Let Lightning find this many GPUs, or TPU cores, in the `with` block, as in a script.
+    """Let Lightning find just these GPUs of NVIDIA's, or TPU cores, in the `with` block.
 
     Trainers can be built, and Lightning's own checks of their flags run: it refuses devices that
     it does not find, and numbers that the hardware does not have. Nothing can be computed.
+    An Apple GPU of this machine is hidden, and a notebook passes for a script.
     """
     with ExitStack() as stack:
         for name in ("lightning.fabric", "lightning.pytorch"):
             count = f"{name}.accelerators.cuda.num_cuda_devices"
             stack.enter_context(patch(count, return_value=gpus))
         stack.enter_context(patch("torch.cuda.is_available", return_value=gpus > 0))
+        # "gpu" means Apple's where there is one. Lightning looks once, torch each time.
+        for name in ("torch.backends.mps", "lightning.fabric.accelerators.mps.MPSAccelerator"):
+            stack.enter_context(patch(f"{name}.is_available", return_value=False))
         # In a notebook, Lightning refuses strategies that start a script again.
         stack.enter_context(patch.object(accelerator_connector, "_IS_INTERACTIVE", False))
         # On a cluster, Lightning asks SLURM how many workers there are.

@@ -6,8 +6,6 @@ import subprocess
 import lightning as L
 import pytest
 from lightning.fabric.plugins.environments import SLURMEnvironment
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, XLAStrategy
 
 from course_utils.scale.pretend import pretended
 from course_utils.scale.slurm import SlurmError, check_slurm_script, pretended_job, slurm_script
@@ -90,34 +88,3 @@ def test_a_pretended_job_keeps_what_scontrol_was_asked(tmp_path):
         subprocess.run(["scontrol", "requeue", "7"], check=True)
         assert asked.read_text() == "scontrol requeue 7\n"
     assert dict(os.environ) == before and not SLURMEnvironment.detect()
-
-
-@pytest.mark.parametrize(
-    ("flags", "strategy", "devices"),
-    [
-        ({"accelerator": "gpu", "devices": [1, 3, 5]}, DDPStrategy, 3),
-        ({"accelerator": "gpu", "devices": 8, "strategy": "fsdp"}, FSDPStrategy, 8),
-        ({"accelerator": "tpu", "devices": 8}, XLAStrategy, 8),
-    ],
-)
-def test_pretended_hardware_is_found(flags, strategy, devices):
-    with pretended(**{f"{flags['accelerator']}s": 8}):
-        trainer = L.Trainer(**flags, **QUIET)
-    assert isinstance(trainer.strategy, strategy) and trainer.num_devices == devices
-
-
-def test_what_is_not_even_pretended_is_refused():
-    with pretended(gpus=8, tpus=8):
-        with pytest.raises(MisconfigurationException, match="your machine only has"):
-            L.Trainer(accelerator="gpu", devices=9, **QUIET)
-        with pytest.raises(ValueError, match="for TPUs"):
-            L.Trainer(accelerator="tpu", devices=7, **QUIET)
-    with pretended(), pytest.raises(MisconfigurationException):
-        L.Trainer(accelerator="gpu", devices=1, **QUIET)
-
-
-def test_nothing_is_pretended_afterwards():
-    with pretended(tpus=8):
-        pass
-    with pytest.raises(Exception, match="torch_xla.* not met"):
-        L.Trainer(accelerator="tpu", devices=8, **QUIET)
