@@ -2,6 +2,8 @@
 
 import io
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -108,12 +110,12 @@ def train_loss_network(steps, seed=0):
     """Return a LossNetwork trained on scikit-image's photographs, and its accuracy at each step.
 
     Each step takes 24 crops of 48 x 48 pixels. The random numbers are its own: the global
-    generator is as it was before.
+    generators, those of GPUs too, are as they were before.
     """
     pictures = [luminance(photograph(name, longest=512)) for name in PHOTOGRAPHS]
     generator = seeded(seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs as well
         network = LossNetwork(len(pictures))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     accuracies = []
@@ -133,8 +135,9 @@ def load_loss_network(kind: str = "bundled") -> nn.Module:
 
     `kind` is `bundled` (trained here when it is asked for the first time, about a minute, and kept
     in the user's cache), `vgg` (torchvision's VGG16: 528 MB, downloaded once, its hash checked), or
-    the path of a file with the weights of a `LossNetwork`. Raises LossNetworkError if it cannot be
-    had.
+    the path of a file with the weights of a `LossNetwork`. No global random number is drawn, so
+    that what is built next is the same whether the network was trained, downloaded or only read.
+    Raises LossNetworkError if it cannot be had.
     """
     if kind == "vgg":
         network = deepcopy(_vgg())
@@ -197,7 +200,8 @@ def _bundled() -> LossNetwork:
     except LossNetworkError:  # the first time, or a damaged file
         print(f"Training the bundled loss network ({steps} steps), once …", flush=True)
     try:
-        with torch.inference_mode(False), torch.enable_grad():  # wherever it is asked for
+        # Wherever it is asked for, the same weights: more threads would round otherwise.
+        with torch.inference_mode(False), torch.enable_grad(), _one_thread():
             network, _ = train_loss_network(steps)
     except PictureError as error:
         raise LossNetworkError(f"The bundled loss network cannot be trained. {error}") from None
@@ -208,6 +212,16 @@ def _bundled() -> LossNetwork:
     return network
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _from_file(path: Path) -> LossNetwork:
     """Return the network of a file; the number of its classes is that of its weights."""
     wanted = f"Give `bundled`, `vgg`, or a file that save_loss_network() wrote, not {path}"
@@ -215,8 +229,9 @@ def _from_file(path: Path) -> LossNetwork:
         raise LossNetworkError(f"{wanted}: there is no such file.")
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-        network = LossNetwork(len(state["head.bias"]))
-        network.load_state_dict(state)
+        with torch.device("meta"):  # without weights of its own, which would draw random numbers
+            network = LossNetwork(len(state["head.bias"]))
+        network.to_empty(device="cpu").load_state_dict(state)
     except Exception as error:  # whatever torch finds wrong with the file
         kind = type(error).__name__
         raise LossNetworkError(f"{wanted}: it holds no such weights ({kind}).") from None
