@@ -1,6 +1,7 @@
 """Loss networks: fixed networks whose features say how alike two pictures look."""
 
 import io
+import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from course_utils.digits.download import patience, reason
 from course_utils.files import cache_folder, write_whole
 from course_utils.pictures.photographs import PHOTOGRAPHS, PictureError, luminance, photograph
 from course_utils.switches import paced, switch
+from course_utils.text import printable
 
 STEPS = 500
 SILENCE = 15.0  # seconds without an answer, after which a download is given up
@@ -144,7 +146,7 @@ def load_loss_network(kind: str = "bundled") -> nn.Module:
     elif kind == "bundled":
         network = _bundled()
     else:
-        network = _from_file(Path(kind).expanduser())
+        network = _from_file(os.path.expanduser(kind))
     return network.eval().requires_grad_(False)
 
 
@@ -182,7 +184,7 @@ def _vgg() -> VGGFeatures:
             )
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise LossNetworkError(
-            f"VGG16 cannot be had ({reason(error)[:120]}): it takes a network, and 528 MB of "
+            f"VGG16 cannot be had ({reason(error)}): it takes a network, and 528 MB of "
             "space. If a damaged file is in the way, delete the vgg16-*.pth of torch.hub's cache."
         ) from None
     with torch.device("meta"):  # without weights of its own, which would only be replaced
@@ -208,7 +210,7 @@ def _bundled() -> LossNetwork:
     try:
         save_loss_network(network, path)
     except OSError as error:
-        print(f"It cannot be kept for the next time ({error.strerror or error}).")
+        print(f"It cannot be kept for the next time ({reason(error)}).")
     return network
 
 
@@ -222,10 +224,12 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _from_file(path: Path) -> LossNetwork:
+def _from_file(path: str | Path) -> LossNetwork:
     """Return the network of a file; the number of its classes is that of its weights."""
-    wanted = f"Give `bundled`, `vgg`, or a file that save_loss_network() wrote, not {path}"
-    if not path.is_file():
+    wanted = (
+        f"Give `bundled`, `vgg`, or a file that save_loss_network() wrote, not {printable(path)}"
+    )
+    if not os.path.isfile(path):  # Path.is_file raises for names that are too long
         raise LossNetworkError(f"{wanted}: there is no such file.")
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")

@@ -304,6 +304,45 @@ def test_given_folder_is_not_there(monkeypatch, no_download, name):
     assert no_download == []
 
 
+def test_given_folder_has_a_name_that_no_system_takes(monkeypatch, no_download):
+    for name in ("n" * 5000, "a\0b", "red\x1b[31m\nline"):
+        monkeypatch.setattr(os, "environ", {**os.environ, "COURSE_DATA_DIR": name})
+        with pytest.raises(DataError, match="is not a folder.*unset COURSE_DATA_DIR") as caught:
+            find_mnist()
+        assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+def test_given_folder_is_below_one_that_is_gone(fresh, monkeypatch, no_download):
+    gone = fresh / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("COURSE_DATA_DIR", "mine")
+    with pytest.raises(DataError, match="unset COURSE_DATA_DIR"):
+        find_mnist()
+
+
+@pytest.mark.parametrize("length", [300, 5000])
+def test_a_cache_with_too_long_a_name_is_like_one_that_cannot_be_written(
+    fresh, monkeypatch, capsys, length, mirror
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/".join([str(fresh), "n" * length]))
+    assert find_mnist().root.is_relative_to(fresh / "temp")
+    said = capsys.readouterr().out
+    assert "cannot write to" in said and "The bundled sample it is." in said
+
+
+def test_no_folder_for_temporary_files_either_is_a_clear_error(fresh, monkeypatch):
+    def full():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setenv("COURSE_DATA", "sample")
+    monkeypatch.setenv("XDG_CACHE_HOME", below_a_file(fresh / "file"))
+    monkeypatch.setattr(tempfile, "gettempdir", full)
+    with pytest.raises(DataError, match="needs 4 MB in .*No usable temporary.*XDG_CACHE_HOME"):
+        find_mnist()
+
+
 def message_for(root: Path, monkeypatch) -> str:
     monkeypatch.setenv("COURSE_DATA_DIR", str(root))
     with pytest.raises(DataError) as caught:
@@ -568,6 +607,27 @@ def test_unknown_address(mirror, monkeypatch, capsys):
 def test_not_found(mirror, monkeypatch, capsys):
     monkeypatch.setattr(_Answer, "do_GET", lambda answer: answer.send_error(404))
     assert_sample_with_notice(capsys, "HTTP Error 404: Not Found")
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # urllib's error keeps its answer open
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("\x1b[2J\x1b]0;mine\x07", r"\x1b[2J\x1b]0;mine\x07"),
+        ("a\u202eb", r"aâ\x80®b"),  # as HTTP's first line is read
+        ("No download. " * 5000, "No download"),
+    ],
+    ids=["escapes", "turned round", "without end"],
+)
+def test_what_a_server_says_is_not_shown_raw(mirror, monkeypatch, capsys, words, shown):
+    def refuse(answer):
+        answer.wfile.write(f"HTTP/1.0 403 {words}\r\n\r\n".encode())
+
+    monkeypatch.setattr(_Answer, "do_GET", refuse)
+    find_mnist()
+    _, notice = capsys.readouterr().out.splitlines()
+    assert shown in notice and notice.isprintable() and len(notice) < 500
     gc.collect()
 
 

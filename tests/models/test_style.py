@@ -225,6 +225,37 @@ def vgg_weights(monkeypatch):
     return state | {"asked": asked}
 
 
+@pytest.mark.parametrize(
+    "name", ["n" * 300, "n" * 5000, "~nobody-of-this-name/x", "a\0b", "\x1b[31m"]
+)
+def test_a_name_that_no_file_can_have_is_refused_in_one_line(name):
+    with pytest.raises(LossNetworkError, match="there is no such file") as caught:
+        load_loss_network(name)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("cache", ["n" * 300, "file/folder"])
+def test_without_a_cache_it_is_trained_and_a_line_says_that_it_cannot_be_kept(
+    fresh, monkeypatch, capsys, cache
+):
+    (fresh / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(fresh / cache))
+    monkeypatch.setenv("COURSE_PACE", "quick")
+    load_loss_network("bundled")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("It cannot be kept for the next time (")
+
+
+def test_what_a_server_says_about_vgg_is_not_shown_raw(monkeypatch):
+    def refuse(*args, **options):
+        raise RuntimeError("\x1b]0;mine\x07" + "no " * 5000)
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(LossNetworkError) as caught:
+        load_loss_network("vgg")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 600
+
+
 def test_vgg_is_read_from_torchvisions_cache(monkeypatch, vgg_weights):
     state = vgg_weights
     monkeypatch.setenv("COURSE_STYLE", "vgg")
