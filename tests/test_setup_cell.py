@@ -8,6 +8,7 @@ import sysconfig
 from pathlib import Path
 
 import nbformat
+import pytest
 
 from tools.project import NOTEBOOKS, repository
 
@@ -65,6 +66,8 @@ def test_the_set_up_cell_brings_the_package_and_leaves_torch(clone, tmp_path):
     paths = {"base": str(tmp_path / "venv"), "platbase": str(tmp_path / "venv")}
     site = Path(sysconfig.get_path("purelib", vars=paths))
     borrowed = folders_without_the_course()
+    if not any(os.path.exists(os.path.join(folder, "torch")) for folder in borrowed):
+        pytest.skip("the course lies among other packages: install it with --editable")
     (site / "borrowed.pth").write_text("".join(f"{folder}\n" for folder in borrowed), "utf-8")
     empty = tmp_path / "empty"
     empty.mkdir()
