@@ -21,9 +21,8 @@ help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14 | sed 's/^/  /'
 
 lab: $(READY)  ## Open the course in JupyterLab (LAB_FLAGS="--no-browser --port 9000" to change how)
-	@[ "$$(id -u)" != 0 ] || case '$(LAB_FLAGS)' in *--allow-root*) ;; *) \
-		echo 'You are root, which JupyterLab takes only if told so: make lab LAB_FLAGS="--allow-root"' >&2; exit 1;; esac
-	$(BIN)/jupyter lab $(LAB_FLAGS) notebooks
+	@$(BIN)/jupyter lab $(LAB_FLAGS) notebooks || { status=$$?; [ "$$(id -u)" != 0 ] || \
+		echo 'As root, JupyterLab has to be told so: make lab LAB_FLAGS="--allow-root"' >&2; exit $$status; }
 
 course: $(READY)  ## Run every lesson without a browser and print a table of results
 	$(BIN)/python -m tools.course $(LESSONS)

@@ -1,7 +1,9 @@
 """The commands that authors and teachers run."""
 
 import base64
+import errno
 import io
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -10,6 +12,7 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
+from zmq import ZMQError
 
 from tools import course, execute, publish, record
 from tools.project import ROOT, repository
@@ -60,6 +63,36 @@ def test_the_course_command_fails_with_the_lesson(monkeypatch, tmp_path, capsys)
     monkeypatch.setattr(sys, "argv", ["course"])
     assert course.main() == 1
     assert "FAILED: 09_try.ipynb, cell 1: RuntimeError: no luck" in capsys.readouterr().err
+
+
+def test_without_a_loopback_network_one_line_says_so(monkeypatch, capsys):
+    def unreachable(*args, **options):
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    monkeypatch.setattr(sys, "argv", ["course"])
+    assert course.main() == record.main() == 2
+    for line in capsys.readouterr().err.splitlines():
+        assert "127.0.0.1 (Network is unreachable)" in line and "ip link set lo up" in line
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Kernel didn't respond\nin time"), ZMQError(errno.EADDRNOTAVAIL)]
+)
+def test_a_kernel_that_does_not_start_is_reported(monkeypatch, tmp_path, error):
+    class Client(execute.NotebookClient):
+        def execute(self):
+            raise error
+
+    monkeypatch.setattr(execute, "NotebookClient", Client)
+    found = execute.execute(notebook(tmp_path, "a = 1"), tmp_path).error
+    assert found.startswith("the kernel did not start: ") and found.isprintable()
+
+
+def test_what_a_failing_cell_says_is_one_line_and_steers_no_terminal(tmp_path):
+    path = notebook(tmp_path, r"raise ValueError('\x1b]0;mine\x07\nsecond line')")
+    error = execute.execute(path, tmp_path).error
+    assert error == r"cell 1: ValueError: \x1b]0;mine\x07"
 
 
 def test_an_unknown_lesson_is_an_error(monkeypatch, capsys):
