@@ -1,8 +1,17 @@
 # Every target makes .venv by itself, from a bare python3 (3.11 or newer).
 
 PYTHON ?= python3
-BIN := .venv/bin
-READY := .venv/.ready
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# In a folder that cannot be written, what tools and lessons leave behind goes where VENV is.
+ifneq ($(shell test -w . && echo yes),yes)
+LEFT := $(abspath $(VENV))/left/
+export COURSE_RUNS ?= $(LEFT)runs
+export RUFF_CACHE_DIR := $(LEFT).ruff_cache
+export PYTEST_ADDOPTS += -o cache_dir=$(LEFT).pytest_cache
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help lab course test lint build record publish benchmark clean
@@ -12,7 +21,8 @@ help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14 | sed 's/^/  /'
 
 lab: $(READY)  ## Open the course in JupyterLab (LAB_FLAGS="--no-browser --port 9000" to change how)
-	$(BIN)/jupyter lab $(LAB_FLAGS) notebooks
+	@$(BIN)/jupyter lab $(LAB_FLAGS) notebooks || { status=$$?; [ "$$(id -u)" != 0 ] || \
+		echo 'As root, JupyterLab has to be told so: make lab LAB_FLAGS="--allow-root"' >&2; exit $$status; }
 
 course: $(READY)  ## Run every lesson without a browser and print a table of results
 	$(BIN)/python -m tools.course $(LESSONS)
@@ -20,7 +30,7 @@ course: $(READY)  ## Run every lesson without a browser and print a table of res
 # One thread each: a second one gains nothing at this size, and loses much on a busy machine.
 PYTEST := COURSE_DATA=sample COURSE_PACE=quick OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=240
-UNITS := .pytest_cache/units
+UNITS := $(LEFT).pytest_cache/units
 # Two lessons run with the unit tests, so that both sides take about as long.
 BESIDE := notebooks/00_start_here.ipynb notebooks/05_style_transfer.ipynb
 
@@ -58,9 +68,11 @@ clean:  ## Remove the virtual environment and what tools left behind
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
 		"Python %d.%d is too old: the course needs 3.11 or newer. Try: make PYTHON=python3.12" % v[:2] or 0)'
-	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+	@mkdir -p $(VENV) 2>/dev/null && [ -w $(VENV) ] || { echo "$(VENV) cannot be written: say where the" \
+		"virtual environment may go, as in: make $(MAKECMDGOALS) VENV=/tmp/course" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf .venv; \
 		echo "python3 has no venv module: install it (Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
-	@echo "Installing the course into .venv (torch is large: a few minutes, once) …"
+	@echo "Installing the course into $(VENV) (torch is large: a few minutes, once) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable ".[test,author,style]"
 	@touch $@

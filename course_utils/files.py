@@ -7,6 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from course_utils.text import printable
+
+
+class RunsError(RuntimeError):
+    """What a lesson writes has no place to go; the message says which variable moves it."""
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -40,6 +46,27 @@ def cache_folder() -> Path:
     """Return the folder in which the course keeps the digits between lessons."""
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
     return (Path(base) if base else _home() / ".cache") / "loops-to-lightning"
+
+
+def runs_folder(name: str = "") -> Path:
+    """Make the folder for what lessons write (logs, checkpoints, pictures), and return it.
+
+    It is `runs` in the working folder, or the one that `COURSE_RUNS` names; with `name`, the
+    folder of that name in it. Raises RunsError if nothing can be written there.
+    """
+    folder = Path(os.path.expanduser(os.environ.get("COURSE_RUNS", "").strip() or "runs"), name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:  # only trying tells: a disk may be full
+            file.write(bytes(4096))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunsError(
+            f"What this lesson writes cannot go to {printable(folder)} ({printable(reason)}). Name "
+            "a folder that you can write to: set COURSE_RUNS, or first in the notebook "
+            "os.environ['COURSE_RUNS'] = '/path/of/a/folder'."
+        ) from None
+    return folder
 
 
 def _home() -> Path:

@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -36,6 +37,20 @@ def fresh(tmp_path, monkeypatch) -> Path:
     mnist._decide.cache_clear()
     yield tmp_path
     mnist._decide.cache_clear()
+
+
+@pytest.fixture
+def first_on_path():
+    """Return a function: the environment in which Python looks into a folder first.
+
+    What PYTHONPATH names already stays: some machines have torch itself there.
+    """
+
+    def environment(folder: Path) -> dict[str, str]:
+        folders = [str(folder), os.environ.get("PYTHONPATH", "")]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+
+    return environment
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "course_utils"
 # Arrows run down only: each suite, and what it may import. What lies above all of them (session,
 # installation) is for lessons and the command; what lies below all (files, switches) is for all.
 MAY_IMPORT = {
-    "train": {"models", "views", "pictures", "digits", "session", "files", "switches"},
+    "train": {"models", "views", "pictures", "digits", "session", "files", "switches", "text"},
     "exercises": {
         "parity",
         "views",
@@ -24,17 +24,18 @@ MAY_IMPORT = {
         "files",
         "switches",
     },
-    "session": {"digits", "kernel", "files", "switches"},
-    "models": {"pictures", "digits", "files", "switches"},
-    "views": {"digits", "kernel", "files", "switches"},
-    "scale": {"files", "switches"},
-    "digits": {"pictures", "files", "switches"},
-    "pictures": {"files", "switches"},
+    "session": {"digits", "kernel", "files", "switches", "text"},
+    "models": {"pictures", "digits", "files", "switches", "text"},
+    "views": {"digits", "kernel", "files", "switches", "text"},
+    "scale": {"files", "switches", "text"},
+    "digits": {"pictures", "files", "switches", "text"},
+    "pictures": {"files", "switches", "text"},
     "parity": set(),
-    "installation": {"files", "switches"},
+    "installation": {"files", "switches", "text"},
     "files": {"switches"},
     "switches": set(),
     "kernel": set(),
+    "text": set(),
     "__init__": set(),
 }
 LATE = {("parity", "views")}  # the drawing of a report's plot, where the course is at hand

@@ -9,7 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.execute import Run, digits_decided, execute, text_of
+from tools.execute import (
+    NoLoopbackError,
+    Run,
+    check_loopback,
+    digits_decided,
+    execute,
+    text_of,
+)
 from tools.project import notebook_of, sources
 
 HEAD = f"{'lesson':<24} {'seconds':>8}  {'proof':<22} result"
@@ -37,6 +44,11 @@ def main() -> int:
     paths = [p for p in paths if not wanted or any(name in p.stem for name in wanted)]
     if not paths:
         print(f"No lesson's name contains {' or '.join(wanted)}.", file=sys.stderr)
+        return 2
+    try:
+        check_loopback()
+    except NoLoopbackError as error:
+        print(error, file=sys.stderr)
         return 2
     failures = []
     with digits_decided() as digits, tempfile.TemporaryDirectory() as folder:

@@ -1,17 +1,26 @@
 """Run a notebook from its first cell to its last, as a learner would."""
 
+import atexit
 import os
+import socket
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from jupyter_client.kernelspec import NoSuchKernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+from zmq import ZMQError
 
 from course_utils.digits.mnist import find_mnist
+from course_utils.text import printable
+
+
+class NoLoopbackError(RuntimeError):
+    """No kernel can be reached on this machine; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,8 @@ class Run:
 def execute(path: Path, folder: Path, timeout: int = 600) -> Run:
     """Run a notebook with `folder` as its working directory; it may take `timeout` s a cell.
 
-    An error does not raise: it is reported with the number of the cell and its first line.
+    An error does not raise: it is reported with the number of the cell and its first line, and so
+    is a kernel that does not start.
     """
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
@@ -35,6 +45,7 @@ def execute(path: Path, folder: Path, timeout: int = 600) -> Run:
     client = NotebookClient(
         notebook,
         timeout=timeout,
+        startup_timeout=timeout,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
@@ -44,12 +55,28 @@ def execute(path: Path, folder: Path, timeout: int = 600) -> Run:
     try:
         client.execute()
     except CellExecutionError as failure:
-        error = f"cell {_failed(notebook)}: {failure.ename}: {failure.evalue}"
+        error = f"cell {_failed(notebook)}: {printable(failure.ename)}: {_line(failure.evalue)}"
     except CellTimeoutError:
         error = f"cell {_last(notebook)}: not done after {timeout} seconds"
     except DeadKernelError:
         error = f"cell {_last(notebook)}: the kernel died"
+    except (RuntimeError, OSError, NoSuchKernel, ZMQError) as failure:
+        error = f"the kernel did not start: {_line(failure)}"
+        atexit.unregister(client._cleanup_kernel)  # nbclient's, which then fails at the exit
     return Run(notebook, time.monotonic() - start, error)
+
+
+def check_loopback() -> None:
+    """Raise NoLoopbackError unless this machine can talk to itself, as it does with its kernels."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=60).close()
+    except OSError as error:
+        raise NoLoopbackError(
+            f"Nothing on this machine can be reached at 127.0.0.1 ({error.strerror or error}), and "
+            "notebooks need that to talk to their kernels: bring up its loopback network, as by "
+            "`ip link set lo up`."
+        ) from None
 
 
 @contextmanager
@@ -81,6 +108,11 @@ def text_of(notebook: NotebookNode, tag: str) -> str:
         for output in cell.outputs
         if output.output_type == "stream" and output.name == "stdout"
     ).strip()
+
+
+def _line(words: object) -> str:
+    """Return the first line of what a kernel said, fit to be shown."""
+    return printable((str(words).strip().splitlines() or [""])[0])
 
 
 def _failed(notebook: NotebookNode) -> int:

@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from tools.build import METADATA_KEY, build_all, code_hash, write
-from tools.execute import digits_decided, execute
+from tools.execute import NoLoopbackError, check_loopback, digits_decided, execute
 from tools.project import notebook_of, sources
 from tools.publishable import WIDGETS, problems
 
@@ -76,6 +76,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build and execute the notebooks.")
     parser.add_argument("names", nargs="*", help="only lessons whose name contains one of these")
     wanted = parser.parse_args().names
+    try:
+        check_loopback()
+    except NoLoopbackError as error:
+        print(error, file=sys.stderr)
+        return 2
     build_all()
     failed = False
     with digits_decided() as digits:

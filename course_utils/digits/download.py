@@ -15,6 +15,7 @@ from pathlib import Path
 from torchvision import datasets
 
 from course_utils.digits.idx import ORIGINAL, DataError, is_original, raw_folder
+from course_utils.text import printable
 
 # torchvision tries two addresses one after the other: two silent ones cost twice SILENCE, and a
 # name look-up that hangs (no time-out reaches it) ends with STALL.
@@ -38,14 +39,14 @@ def download_mnist(root: Path) -> None:
     try:
         part = _own_folder(root)
     except OSError as error:
-        raise DownloadError(f"cannot write to {root} ({reason(error)})") from error
+        raise DownloadError(f"cannot write to {printable(root)} ({reason(error)})") from error
     try:
         _fetch(part, given_up)
         if not is_original(part):
             raise DownloadError("what came is not the original MNIST (SHA-256 differs)")
         _move(part, root)
     except OSError as error:
-        raise DownloadError(f"cannot write to {root} ({reason(error)})") from error
+        raise DownloadError(f"cannot write to {printable(root)} ({reason(error)})") from error
     finally:
         given_up.set()
         shutil.rmtree(part, ignore_errors=True)
@@ -145,11 +146,14 @@ def _move(part: Path, root: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Return what went wrong in a few words: no addresses, no paths, nothing said twice."""
+    """Return what went wrong in a few words: no addresses, no paths, nothing said twice.
+
+    They may be a server's words: what cannot be shown is spelled out, and they end some time.
+    """
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return printable(error.strerror)
     text = " ".join(str(error).split())
     # torchvision's message is a list of `Tried ADDRESS, got: REASON`.
     found = re.findall(r"Tried \S+, got: (.*?)(?= Tried |$)", text) or [text]
     plain = [re.sub(r"^<urlopen error (.*)>$", r"\1", one).rstrip(".") for one in found]
-    return "; ".join(dict.fromkeys(plain)) or type(error).__name__
+    return printable("; ".join(dict.fromkeys(plain))) or type(error).__name__

@@ -1,6 +1,5 @@
 """Digits of one's own, drawn or photographed, made like those of MNIST."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from torch import Tensor
+
+from course_utils.pictures.opening import RefusedError, open_picture
+from course_utils.text import printable
 
 Strokes = Sequence[Sequence[Sequence[float]]]
 
@@ -76,43 +78,44 @@ def _draw(pen: ImageDraw.ImageDraw, points: np.ndarray) -> None:
 def from_picture(source: str | Path | bytes) -> Tensor:
     """Read a picture of one digit, and make it like those of MNIST: uint8 (28, 28), ink 255 on 0.
 
-    `source` is a path, or the bytes of a file; any size, dark on light or light on dark. The
-    background may be lit unevenly: a plane is fitted to the picture's edge, and ink is what
-    stands out from it. Lines that are thinner than MNIST's are made thicker.
+    `source` is the path of a JPEG, PNG, WebP, BMP, TIFF or GIF file, or the bytes of one; dark on
+    light or light on dark. The background may be lit unevenly: a plane is fitted to the picture's
+    edge, and ink is what stands out from it. Lines that are thinner than MNIST's are made thicker.
 
-    Raises ValueError if the file is no picture, or nothing in it stands out; FileNotFoundError
-    (or another OSError) if it cannot be opened.
+    Raises PictureError, a ValueError, if the file is no picture or has more than 50 million pixels
+    or 100 MB; ValueError if nothing in it stands out; FileNotFoundError (or another OSError) if it
+    cannot be opened.
     """
     name = "The uploaded file" if isinstance(source, bytes) else str(source)
     # What is transparent has no colour: ink that does not show on white shows on black.
-    inks = [_ink(levels) for levels in _levels(_opened(source, name))]
+    inks = [_ink(levels) for levels in _levels(open_picture(source, name, into=_small))]
     ink = max(inks, key=np.max)
     if ink.max() < FAINT:
-        raise ValueError(f"{name} shows nothing that stands out from its background.")
+        raise ValueError(f"{printable(name)} shows nothing that stands out from its background.")
     # Below a third of the darkest ink there are shadows and the grain of the paper.
     ink = np.where(ink < ink.max() / 3, 0, ink / ink.max() * 255)
     digit = Image.fromarray(ink.round().astype(np.uint8))
     return _as_mnist(_thickened(digit.crop(digit.getbbox())))
 
 
-def _opened(source: str | Path | bytes, name: str) -> Image.Image:
-    """Return the picture, upright, and not larger than is needed."""
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            upright = ImageOps.exif_transpose(picture)
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
-        raise
-    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError):
-        raise ValueError(
-            f"{name} cannot be read as a picture. Save it as PNG or JPEG, and try again."
-        ) from None
-    if upright.mode[0] in "IF":  # 16 bits and more: no other mode keeps their range
-        values = np.asarray(upright, dtype=float)
-        span = max(values.max() - values.min(), 1e-9)
-        upright = Image.fromarray(((values - values.min()) / span * 255).astype(np.uint8))
-    upright = upright.convert("RGBA")
-    upright.thumbnail((LARGEST, LARGEST))
-    return upright
+def _small(picture: Image.Image) -> Image.Image:
+    """Return a picture with transparency, and not larger than is needed."""
+    if picture.mode[0] in "IF":  # 16 bits and more: no other mode keeps their range
+        picture = _stretched(picture)
+    picture = picture.convert("RGBA")
+    picture.thumbnail((LARGEST, LARGEST))
+    return picture
+
+
+def _stretched(picture: Image.Image) -> Image.Image:
+    """Return numbers of any range as grey levels, the lowest black and the highest white."""
+    picture = Image.fromarray(np.asarray(picture, dtype=np.float32))
+    picture.thumbnail((LARGEST, LARGEST))
+    values = np.asarray(picture, dtype=float)
+    if not np.isfinite(values).all():
+        raise RefusedError("not all of its pixels are finite numbers")
+    span = max(values.max() - values.min(), 1e-9)
+    return Image.fromarray(((values - values.min()) / span * 255).astype(np.uint8))
 
 
 def _levels(picture: Image.Image) -> list[np.ndarray]:

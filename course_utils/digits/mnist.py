@@ -3,12 +3,13 @@
 import gzip
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from course_utils.digits.download import DownloadError, download_mnist
+from course_utils.digits.download import DownloadError, download_mnist, reason
 from course_utils.digits.idx import (
     ORIGINAL,
     DataError,
@@ -18,6 +19,7 @@ from course_utils.digits.idx import (
 )
 from course_utils.files import cache_folder, write_whole
 from course_utils.switches import switch
+from course_utils.text import printable
 
 EXPECT_ON_SAMPLE = "Expect about 92% of test digits right where full MNIST gives 98%."
 
@@ -55,15 +57,19 @@ def _decide(wish: str, folder: str) -> Digits:
             print("COURSE_DATA=sample is set, so COURSE_DATA_DIR is not looked at.")
         return _sample("the bundled sample")
     if folder:
-        return _from_folder(Path(os.path.expanduser(folder)).absolute())
+        return _from_folder(folder)
     return _on_disk() or _downloaded() or _sample("the bundled sample")
 
 
-def _from_folder(root: Path) -> Digits:
-    if not root.is_dir():
+def _from_folder(folder: str) -> Digits:
+    root = Path(os.path.expanduser(folder))
+    with suppress(OSError):  # where the working folder is gone, there is no folder below it
+        root = root.absolute()
+    # os.path, as Path.is_dir raises for names that are too long.
+    if not os.path.isdir(root):
         raise DataError(
-            f"COURSE_DATA_DIR is set, but {root} is not a folder. Name the folder that has "
-            "MNIST/raw in it, or unset COURSE_DATA_DIR."
+            f"COURSE_DATA_DIR is set, but {printable(root)} is not a folder. Name the folder that "
+            "has MNIST/raw in it, or unset COURSE_DATA_DIR."
         )
     try:
         train, test = check_folder(root)
@@ -110,18 +116,25 @@ def _sample(origin: str) -> Digits:
     try:
         _unpack(contents, root)
     except OSError:  # a home folder that is read-only or full
-        # One folder for each user: nobody can mend a file that is somebody else's.
-        user = getattr(os, "getuid", lambda: "user")()
-        root = Path(tempfile.gettempdir()) / f"loops-to-lightning-{user}"
         try:
+            root = _temporary()
             _unpack(contents, root)
         except OSError as error:
             raise DataError(
-                f"The bundled sample needs 4 MB in {cache_folder()} or {root.parent}, but neither "
-                f"can be written ({error.strerror or error}). Free some space, or set "
-                "XDG_CACHE_HOME to a folder that you can write to."
+                f"The bundled sample needs 4 MB in {printable(cache_folder())} or a folder for "
+                f"temporary files, but neither can be written ({reason(error)}). Free some space, "
+                "or set XDG_CACHE_HOME to a folder that you can write to."
             ) from error
     return Digits(root.resolve(), origin, *check_folder(root))
+
+
+def _temporary() -> Path:
+    """Return a folder for each user: nobody can mend a file that is somebody else's.
+
+    Raises OSError if the disk is so full that there is no folder for temporary files.
+    """
+    user = getattr(os, "getuid", lambda: "user")()
+    return Path(tempfile.gettempdir()) / f"loops-to-lightning-{user}"
 
 
 def _unpack(contents: dict[str, bytes], root: Path) -> None:

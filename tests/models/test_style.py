@@ -1,9 +1,11 @@
 """Style transfer: networks, losses, data, and the script that is equal to its port."""
 
+import random
 import runpy
 import socket
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -126,6 +128,53 @@ def test_the_bundled_one_is_trained_once_and_mended_if_damaged(fresh, monkeypatc
         assert all(torch.equal(a, b) for a, b in pairs)
 
 
+def random_states():
+    """Return the states of all generators that a program shares: torch's, Python's, NumPy's."""
+    return [*torch.get_rng_state().tolist(), *random.getstate()[1], *np.random.get_state()[1]]
+
+
+@pytest.mark.parametrize("kind", ["trained", "from the cache", "a file", "VGG16"])
+def test_no_way_to_a_loss_network_draws_a_global_random_number(
+    kind, fresh, network, monkeypatch, vgg_weights
+):
+    monkeypatch.setenv("COURSE_PACE", "quick")
+    if kind == "from the cache":
+        load_loss_network("bundled")
+    wanted = {"a file": network, "VGG16": "vgg"}.get(kind, "bundled")
+    before = random_states()
+    load_loss_network(wanted)
+    assert random_states() == before
+
+
+def test_training_a_loss_network_leaves_the_generators_of_gpus_alone(monkeypatch):
+    """`torch.manual_seed` seeds all GPUs too; no GPU is needed to see that it is not called."""
+
+    def refuse(seed):
+        raise AssertionError("all devices were seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    loss_network.train_loss_network(0)
+
+
+def test_a_module_is_trained_alike_with_an_empty_and_with_a_filled_cache(fresh, monkeypatch):
+    monkeypatch.setenv("COURSE_PACE", "quick")
+    cold, warm = (port("bundled", epochs=1) for _ in range(2))
+    compare(cold, warm).assert_identical()
+
+
+def test_the_bundled_one_is_trained_on_one_thread_wherever_it_is_asked_for(fresh, monkeypatch):
+    seen = []
+
+    def train(steps):
+        seen.append(torch.get_num_threads())
+        return LossNetwork(), []
+
+    monkeypatch.setattr(loss_network, "train_loss_network", train)
+    torch.set_num_threads(2)
+    load_loss_network("bundled")
+    assert seen == [1] and torch.get_num_threads() == 2
+
+
 def test_the_bundled_one_can_be_trained_where_no_gradients_are_kept(fresh, monkeypatch):
     monkeypatch.setenv("COURSE_PACE", "quick")
     with torch.inference_mode():
@@ -156,11 +205,16 @@ def test_a_file_that_holds_no_loss_network_is_refused(content, tmp_path):
         load_loss_network(str(path))
 
 
-def test_vgg_is_read_from_torchvisions_cache(monkeypatch):
-    torch.manual_seed(0)
+@pytest.fixture
+def vgg_weights(monkeypatch):
+    """Give VGG16 random weights in place of a download; what is asked is kept under "asked"."""
+    generator = torch.Generator().manual_seed(0)
     with torch.device("meta"):
         layers = vgg16().features[:23]
-    state = {f"features.{name}": torch.rand(t.shape) for name, t in layers.state_dict().items()}
+    state = {
+        f"features.{name}": torch.rand(like.shape, generator=generator)
+        for name, like in layers.state_dict().items()
+    }
     asked = {}
 
     def get_state_dict(self, **options):
@@ -168,10 +222,46 @@ def test_vgg_is_read_from_torchvisions_cache(monkeypatch):
         return state
 
     monkeypatch.setattr(VGG16_Weights, "get_state_dict", get_state_dict)
+    return state | {"asked": asked}
+
+
+@pytest.mark.parametrize(
+    "name", ["n" * 300, "n" * 5000, "~nobody-of-this-name/x", "a\0b", "\x1b[31m"]
+)
+def test_a_name_that_no_file_can_have_is_refused_in_one_line(name):
+    with pytest.raises(LossNetworkError, match="there is no such file") as caught:
+        load_loss_network(name)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("cache", ["n" * 300, "file/folder"])
+def test_without_a_cache_it_is_trained_and_a_line_says_that_it_cannot_be_kept(
+    fresh, monkeypatch, capsys, cache
+):
+    (fresh / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(fresh / cache))
+    monkeypatch.setenv("COURSE_PACE", "quick")
+    load_loss_network("bundled")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("It cannot be kept for the next time (")
+
+
+def test_what_a_server_says_about_vgg_is_not_shown_raw(monkeypatch):
+    def refuse(*args, **options):
+        raise RuntimeError("\x1b]0;mine\x07" + "no " * 5000)
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(LossNetworkError) as caught:
+        load_loss_network("vgg")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 600
+
+
+def test_vgg_is_read_from_torchvisions_cache(monkeypatch, vgg_weights):
+    state = vgg_weights
     monkeypatch.setenv("COURSE_STYLE", "vgg")
     assert chosen_loss_network() == "vgg"
     found = load_loss_network("vgg")
-    assert asked["check_hash"] and asked["weights_only"]
+    assert state["asked"]["check_hash"] and state["asked"]["weights_only"]
     shapes = [tuple(maps.shape[1:]) for maps in found.features(torch.rand(1, 1, 32, 32))]
     assert shapes == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
     assert len(found.features(torch.rand(1, 1, 32, 32), stages=2)) == 2
