@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "pictures": {"files", "switches", "text"},
     "parity": set(),
     "installation": {"files", "switches", "text"},
-    "files": {"switches"},
+    "files": {"switches", "text"},
     "switches": set(),
     "kernel": set(),
     "text": set(),
