@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LOWEST := $(VENV)-lowest
 
 # In a folder that cannot be written, what tools and lessons leave behind goes where VENV is.
 ifneq ($(shell test -w . && echo yes),yes)
@@ -14,7 +15,7 @@ export PYTEST_ADDOPTS += -o cache_dir=$(LEFT).pytest_cache
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help lab course test lint build record publish benchmark clean
+.PHONY: help lab course test lowest lint build record publish benchmark clean
 
 help:  ## Show this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -28,21 +29,29 @@ course: $(READY)  ## Run every lesson without a browser and print a table of res
 	$(BIN)/python -m tools.course $(LESSONS)
 
 # One thread each: a second one gains nothing at this size, and loses much on a busy machine.
-PYTEST := COURSE_DATA=sample COURSE_PACE=quick OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+PYTEST = COURSE_DATA=sample COURSE_PACE=quick OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=240
 UNITS := $(LEFT).pytest_cache/units
 # Two lessons run with the unit tests, so that both sides take about as long.
 BESIDE := notebooks/00_start_here.ipynb notebooks/05_style_transfer.ipynb
 
 # The unit tests run beside the notebooks; what they said comes after. 5: the flags chose no test.
+define TESTS
+@mkdir -p $(UNITS)
+@$(PYTEST) tests $(BESIDE) $(NBVAL) -o cache_dir=$(UNITS) > $(UNITS)/log 2>&1 & units=$$!; \
+trap 'kill $$units 2>/dev/null' INT TERM; \
+$(PYTEST) notebooks $(BESIDE:%=--ignore=%) $(NBVAL); lessons=$$?; \
+echo "Notebooks are done; waiting for the unit tests …"; \
+wait $$units; units=$$?; cat $(UNITS)/log; \
+for status in $$lessons $$units; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done
+endef
+
 test: $(READY) lint  ## Check everything: style, unit tests, and each notebook on the bundled sample
-	@mkdir -p $(UNITS)
-	@$(PYTEST) tests $(BESIDE) $(NBVAL) -o cache_dir=$(UNITS) > $(UNITS)/log 2>&1 & units=$$!; \
-	trap 'kill $$units 2>/dev/null' INT TERM; \
-	$(PYTEST) notebooks $(BESIDE:%=--ignore=%) $(NBVAL); lessons=$$?; \
-	echo "Notebooks are done; waiting for the unit tests …"; \
-	wait $$units; units=$$?; cat $(UNITS)/log; \
-	for status in $$lessons $$units; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done
+	$(TESTS)
+
+lowest: BIN := $(LOWEST)/bin
+lowest: $(LOWEST)/.ready  ## Try the lowest versions that pyproject.toml allows
+	$(TESTS)
 
 lint: $(READY)  ## Check style and form of code and notebooks
 	$(BIN)/ruff check .
@@ -62,17 +71,33 @@ benchmark: $(READY)  ## Measure loader, progress bar, trace and Trainer, as rati
 	$(BIN)/python -m tools.benchmark
 
 clean:  ## Remove the virtual environment and what tools left behind
-	rm -rf .venv build dist .pytest_cache .ruff_cache notebooks/runs
+	rm -rf .venv .venv-lowest build dist .pytest_cache .ruff_cache notebooks/runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Makes a virtual environment in the folder of the file that stands for it.
+define MAKE_VENV
+@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+	"Python %d.%d is too old: the course needs 3.11 or newer. Try: make PYTHON=python3.12" % v[:2] or 0)'
+@mkdir -p $(@D) 2>/dev/null && [ -w $(@D) ] || { echo "$(@D) cannot be written: say where the" \
+	"virtual environment may go, as in: make $(MAKECMDGOALS) VENV=/tmp/course" >&2; exit 1; }
+@$(PYTHON) -m venv $(@D) || { \
+	echo "python3 has no venv module: install it (Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
+@echo "Installing the course into $(@D) (torch is large: a few minutes, once) …"
+endef
+PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
+COURSE := --editable ".[test,author,style]"
+
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
-		"Python %d.%d is too old: the course needs 3.11 or newer. Try: make PYTHON=python3.12" % v[:2] or 0)'
-	@mkdir -p $(VENV) 2>/dev/null && [ -w $(VENV) ] || { echo "$(VENV) cannot be written: say where the" \
-		"virtual environment may go, as in: make $(MAKECMDGOALS) VENV=/tmp/course" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf .venv; \
-		echo "python3 has no venv module: install it (Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
-	@echo "Installing the course into $(VENV) (torch is large: a few minutes, once) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[test,author,style]"
+	$(MAKE_VENV)
+	@$(PIP) --constraint constraints.txt $(COURSE)
+	@touch $@
+
+# From nothing: uv would keep what is there and new enough. Old versions have no wheels for new Pythons.
+$(LOWEST)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v[:2] != (3, 11) and \
+		"Python %d.%d has no such old versions. Try: make lowest PYTHON=python3.11" % v[:2] or 0)'
+	@rm -rf $(@D)
+	$(MAKE_VENV)
+	@$(PIP) uv
+	@$(@D)/bin/uv pip install --quiet --python $(@D) --resolution lowest-direct $(COURSE)
 	@touch $@

@@ -621,17 +621,20 @@ print(f"test digits:     {on_test[0]['test_acc']:.2%}, loss {on_test[0]['test_lo
 # Much that you find on the web was written for older versions. These names are gone. Lightning only
 # answers that it does not know them; the table below says what they are called today.
 
+
 # %%
 # NBVAL_CHECK_OUTPUT
-for flag in ({"gpus": 1}, {"progress_bar_refresh_rate": 20}, {"checkpoint_callback": False}):
+def refused(call, **flags):
     try:
-        L.Trainer(**flag)
+        call(**flags)
     except TypeError as error:
-        print(error)
-try:
-    trainer.test(lit, test_dataloaders=test_loader)
-except TypeError as error:
-    print(error)
+        print(str(error).split(". Did you mean")[0])  # Python 3.13 and newer guess a name
+
+
+refused(L.Trainer, gpus=1)
+refused(L.Trainer, progress_bar_refresh_rate=20)
+refused(L.Trainer, checkpoint_callback=False)
+refused(trainer.test, model=lit, test_dataloaders=test_loader)
 
 # %% [markdown]
 # | old | today |

@@ -260,6 +260,7 @@ import onnxruntime
 
 named = dict(input_names=["pictures"], output_names=["probabilities"], verbose=False)
 shapes = dict(dynamo=True, dynamic_shapes=({0: batch},))
+shapes["optimize"] = True  # the default since torch 2.7
 torch.onnx.export(reader, (example,), **shapes, **named).save(folder / "reader.onnx")
 
 
