@@ -34,9 +34,10 @@ def _numpy_state() -> bytes:
     numpy = sys.modules.get("numpy.random")
     if numpy is None:
         return bytes(8)
-    state = numpy.get_state(legacy=False)
-    found = xxhash.xxh3_64()
-    inner = state["state"]
-    for value in inner.values():
-        found.update(value.tobytes() if hasattr(value, "tobytes") else repr(value).encode())
+    state = numpy.get_state()
+    if isinstance(state, dict):  # another generator than NumPy's default
+        return xxhash.xxh3_64_digest(repr(state).encode())
+    kind, words, position, *rest = state
+    found = xxhash.xxh3_64(words)
+    found.update(repr((kind, position, *rest)).encode())
     return found.digest()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from itertools import groupby
-from math import hypot
+from math import hypot, isnan
 
 import numpy as np
 import torch
@@ -16,7 +16,11 @@ SAMPLED = 64  # values of each tensor that are kept as they are
 # then fall into the buckets anew each time, so that no structure of theirs cancels out.
 BUCKETS = 131
 CHUNK = BUCKETS * 2048  # values handled at once: few enough to stay in a core's cache
+PLAIN = (Tensor, torch.nn.Parameter)
 DEEP = 12  # levels at which tensors are looked for in nested inputs
+
+
+NOTHING = np.zeros(0, dtype=np.float32)
 
 
 class UnreadableError(ValueError):
@@ -30,8 +34,13 @@ def fingerprint(tensor: Tensor) -> bytes:
     device. -0.0 counts as 0.0, as it does for `torch.equal`. Raises UnreadableError for a tensor
     that has no values.
     """
+    if _simple(tensor) and tensor.numel() <= CHUNK:
+        return xxhash.xxh3_128_digest((tensor.detach().reshape(-1) + 0.0).numpy())
+    parts = list(readable(tensor))
+    if len(parts) == 1 and parts[0].numel() <= CHUNK:
+        return xxhash.xxh3_128_digest(_plain(parts[0].reshape(-1)))
     digest = xxhash.xxh3_128()
-    for part in readable(tensor):
+    for part in parts:
         for chunk in _chunks(part):
             digest.update(_plain(chunk))
     return digest.digest()
@@ -57,17 +66,19 @@ def combined(digests: Iterable[bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class Measures:
-    """What is measured of several tensors in one pass: fingerprints, norms, top, and a sketch.
+    """What is measured of several tensors in one pass.
 
     `sketch` is a linear map of all values to 131 numbers: signed sums, in which the norm of a
     difference of two sketches estimates that of the tensors, within about a tenth (the AMS
-    sketch: Alon, Matias, Szegedy, 1999). `top` is the largest absolute value.
+    sketch: Alon, Matias, Szegedy, 1999). `top` is the largest absolute value, `sample` up to 64
+    values of each tensor.
     """
 
     digests: tuple[bytes, ...]
     norms: tuple[float, ...]
     top: float
     sketch: Tensor
+    sample: Tensor
 
     @property
     def norm(self) -> float:
@@ -76,33 +87,56 @@ class Measures:
 
 
 def measures(tensors: Sequence[Tensor]) -> Measures:
-    """Return fingerprints, norms, largest value and sketch of tensors, read once, on the CPU.
+    """Return fingerprints, norms, largest value, sketch and sample of tensors, on the CPU.
 
-    A complex number counts as two. Raises UnreadableError for a tensor without values.
+    The values are read once, in portions that stay in the cache. A complex number counts as two.
+    Raises UnreadableError for a tensor without values.
     """
     hashes = [xxhash.xxh3_128() for _ in tensors]
-    squares = np.zeros(len(tensors))
+    lengths, samples = [0.0] * len(tensors), [NOTHING] * len(tensors)
     top, rows, total = 0.0, 0, np.zeros(BUCKETS)
     for pieces in _portions(tensors):
-        flat = torch.cat([piece for _, piece in pieces]) if len(pieces) > 1 else pieces[0][1]
-        values = _values(flat)
+        parts = [piece for _, piece in pieces]
+        values = _values(torch.cat(parts) if len(parts) > 1 else parts[0])
+        single = values.float()  # as it is, if that is what it is
+        raw, numbers = values.view(torch.uint8).numpy(), single.numpy()
+        size, each = values.element_size(), 2 if parts[0].is_complex() else 1
         start = 0
         for number, piece in pieces:
-            # Of complex numbers each is two values.
-            end = start + values.numel() * piece.numel() // max(flat.numel(), 1)
-            part = values[start:end]
-            hashes[number].update(part.view(torch.uint8).numpy())
-            length = float(torch.linalg.vector_norm(part.float())) if end > start else 0.0
-            squares[number] = hypot(squares[number], length)
+            end = start + each * piece.numel()
+            hashes[number].update(raw[size * start : size * end])
+            part = numbers[start:end]
+            lengths[number] = hypot(lengths[number], float(np.dot(part, part)) ** 0.5)
+            if not samples[number].size:
+                samples[number] = part[_places(end - start)]
             start = end
-        single = values.float()  # as it is, if that is what it is
-        if single.numel():
-            top = _larger(top, float(torch.linalg.vector_norm(single, float("inf"))))
+        if len(numbers):
+            low, high = torch.aminmax(single)
+            top = _larger(top, _larger(abs(low.item()), abs(high.item())))
         total += _bucketed(single, rows)
-        rows += -(-single.numel() // BUCKETS)
-    sketch = torch.from_numpy(total.astype(np.float32))
-    digests = tuple(one.digest() for one in hashes)
-    return Measures(digests, tuple(squares.tolist()), top, sketch)
+        rows += -(-len(numbers) // BUCKETS)
+    return Measures(
+        digests=tuple(one.digest() for one in hashes),
+        norms=tuple(lengths),
+        top=top,
+        sketch=torch.from_numpy(total.astype(np.float32)),
+        sample=torch.from_numpy(np.concatenate([NOTHING, *samples])),
+    )
+
+
+def digests(tensors: Sequence[Tensor]) -> tuple[bytes, ...]:
+    """Return the fingerprint of each tensor; small ones are read together."""
+    hashes = [xxhash.xxh3_128() for _ in tensors]
+    for pieces in _portions(tensors):
+        parts = [piece for _, piece in pieces]
+        values = _values(torch.cat(parts) if len(parts) > 1 else parts[0])
+        raw, size = values.view(torch.uint8).numpy(), values.element_size()
+        each, start = 2 if parts[0].is_complex() else 1, 0
+        for number, piece in pieces:
+            end = start + each * piece.numel()
+            hashes[number].update(raw[size * start : size * end])
+            start = end
+    return tuple(one.digest() for one in hashes)
 
 
 def projection(tensors: Sequence[Tensor]) -> Tensor:
@@ -112,8 +146,7 @@ def projection(tensors: Sequence[Tensor]) -> Tensor:
 
 def sample(tensors: Sequence[Tensor]) -> Tensor:
     """Return up to 64 values of each tensor, from places that are always the same."""
-    picked = [_values(_picked(dense(tensor).reshape(-1)).cpu()).float() for tensor in tensors]
-    return torch.cat(picked) if picked else torch.zeros(0)
+    return measures(tensors).sample
 
 
 def dense(tensor: Tensor) -> Tensor:
@@ -127,6 +160,12 @@ def readable(tensor: Tensor) -> Iterator[Tensor]:
 
     Raises UnreadableError if it has none.
     """
+    if type(tensor) in PLAIN and tensor.device.type == "cpu" and tensor.layout == torch.strided:
+        if not (
+            tensor.is_nested or tensor.is_quantized or tensor.is_conj() or tensor.is_neg()
+        ) and (not torch._C._functorch.is_functorch_wrapped_tensor(tensor)):
+            yield tensor.detach()
+            return
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         raise UnreadableError("it is inside torch.func (vmap, grad)")
     if tensor.is_meta:
@@ -184,6 +223,9 @@ def tensors_in(value: object, depth: int = 0) -> Iterator[Tensor]:
 
 def _portions(tensors: Sequence[Tensor]) -> Iterator[list[tuple[int, Tensor]]]:
     """Yield the values in portions of about a chunk: small tensors together, large ones cut."""
+    if all(map(_simple, tensors)) and sum(tensor.numel() for tensor in tensors) <= CHUNK:
+        yield [(number, tensor.detach().reshape(-1)) for number, tensor in enumerate(tensors)]
+        return
     pieces = (
         (number, chunk)
         for number, tensor in enumerate(tensors)
@@ -200,6 +242,17 @@ def _portions(tensors: Sequence[Tensor]) -> Iterator[list[tuple[int, Tensor]]]:
                 portion, size = [], 0
         if portion:
             yield portion
+
+
+def _simple(tensor: Tensor) -> bool:
+    """Return whether a tensor is of the usual kind, whose values lie ready in memory."""
+    return (
+        type(tensor) in PLAIN
+        and tensor.dtype == torch.float32
+        and tensor.is_cpu
+        and tensor.layout == torch.strided
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
 
 
 def _chunks(tensor: Tensor) -> Iterator[Tensor]:
@@ -229,7 +282,7 @@ def _bucketed(flat: Tensor, row: int) -> np.ndarray:
     rest = flat[whole * BUCKETS :]
     total = torch.zeros(BUCKETS)
     if whole:
-        total = signs[:whole] @ flat[: whole * BUCKETS].view(whole, BUCKETS)
+        total = torch.mv(flat[: whole * BUCKETS].view(whole, BUCKETS).T, signs[:whole])
     if rest.numel():
         total[: rest.numel()] += signs[whole] * rest
     return total.numpy().astype(np.float64)
@@ -244,12 +297,13 @@ def _signs(count: int) -> Tensor:
 
 def _larger(a: float, b: float) -> float:
     """Return the larger number, or NaN if one is none."""
-    return b if b != b or b > a else a
+    return b if isnan(b) or b > a else a
 
 
-def _picked(flat: Tensor) -> Tensor:
-    if flat.numel() <= SAMPLED:
-        return flat
+@lru_cache(maxsize=256)
+def _places(count: int) -> np.ndarray:
+    """Return up to 64 places among so many, scattered, and always the same."""
+    if count <= SAMPLED:
+        return np.arange(count)
     # Knuth's multiplicative hashing scatters the places, so that they miss any regular pattern.
-    places = torch.arange(SAMPLED, device=flat.device) * 2654435761 % flat.numel()
-    return flat[places]
+    return np.arange(SAMPLED) * 2654435761 % count

@@ -18,6 +18,7 @@ from .fingerprint import (
     UnreadableError,
     content,
     dense,
+    digests,
     fingerprint,
     measures,
     readable,
@@ -45,12 +46,14 @@ if TYPE_CHECKING:
 # Forward passes that no backward pass has used yet, kept in case a later one does.
 MOST_PENDING = 64
 # So many steps are kept with what explains them; then only those where something is new.
-RICH_STEPS = 400
+RICH_STEPS = 100
 RICH_BYTES = 32_000_000
 # Values that layers may put out altogether, before only new steps are looked at layer by layer.
 LAYER_VALUES = 60_000_000
 LARGE_OUTPUT = 4_000_000  # values; the gradient of a larger output is not read
+SMALL_MODEL = 500_000  # values; of a larger one only some are compared before each step
 GRAPH_STEPS = 64
+DRAWING_STEPS = 32  # in which it is looked whether the forward pass draws random numbers
 GRAPH_NODES = 1000
 MOST_EVENTS = 200
 
@@ -89,9 +92,10 @@ class Recorder(Watcher):
         self.acting: list[nn.Module] = []  # those whose mode can matter
         self.parameters: list[nn.Parameter] = []
         self.numbers: dict[int, int] = {}
+        self.values = 0  # in all parameters
         self.stack: list[list] = []  # of calls: name, pass, layer, entry?, module
         self.entered = 0  # how many modules with parameters are being called
-        self.again = 0  # the same, of calls during a backward pass
+        self.layered = False  # whether the layers of the present pass are looked at
         self.pending: list[Call] = []
         self.open: Call | None = None  # a pass to which parts called one by one may belong
         self.parts: set[str] = set()
@@ -102,12 +106,14 @@ class Recorder(Watcher):
         self.loaders: dict[int, tuple[DataLoader, int]] = {}
         self.iterators: dict[int, tuple[object, Pass, int]] = {}
         self.schedulers: dict[int, tuple[object, int]] = {}
+        self.digests: dict = {}  # of tensors that were read in this pass
         self.shared: dict = {}  # equal tuples are kept once
         self.rich_bytes = 0
         self.layer_values = 0
         self.novel = True  # whether something is new since the step before
         self.unchanged = b""  # the weights after the step before, as far as they are looked at
         self.had_backward = False
+        self.other_groups = False
         self.counts: dict[int, int] = {}  # by parameter: backward passes in its gradient
         self.old: dict[int, int] = {}  # those of them before the step before
         self.versions: list[tuple[int, int]] = []
@@ -149,6 +155,7 @@ class Recorder(Watcher):
         self.acting = [m for m in self.model.modules() if _can_matter(m)]
         self.parameters = list(self.model.parameters())
         self.numbers = {id(p): number for number, p in enumerate(self.parameters)}
+        self.values = sum(p.numel() for p in self.parameters if not is_lazy(p))
         self.trace.modules = [
             (name, type(module).__name__, _described(module))
             for name, module in self.model.named_modules()
@@ -190,6 +197,8 @@ class Recorder(Watcher):
             if _acts_by_mode(module):
                 self.beside[id(module)] = module, module.training
             return
+        if self.entered and not self.layered:
+            return  # inside a pass whose layers are not looked at
         frame = [name, None, None, False, module]
         self.stack.append(frame)
         holds = _has_parameters(module)
@@ -201,6 +210,7 @@ class Recorder(Watcher):
             self.entered += 1
             frame[3] = True
             if self.entered == 1:
+                self.layered = self._layered
                 self._enter(frame, name, args, kwargs)
         self._begin_layer(frame, module, args, kwargs)
 
@@ -215,8 +225,9 @@ class Recorder(Watcher):
         data = [tensor for tensor in inputs if tensor.grad_fn is None]
         call = self._continued(name, len(data) < len(inputs))
         looked_at = inputs if call is None else data
+        self.digests.clear()
         try:
-            prints = [fingerprint(tensor) for tensor in looked_at]
+            prints = [self._seen(tensor) for tensor in looked_at]
         except UnreadableError as error:
             self.note(f"Inputs of a forward pass were not seen: {error}.")
             prints, looked_at = [], []
@@ -272,11 +283,12 @@ class Recorder(Watcher):
     def _begin_layer(self, frame: list, module, args, kwargs, again: bool = False) -> None:
         """Note what goes into a layer, where layers are looked at."""
         call = frame[1] or (self.pending[-1] if self.pending else None)
-        seen = torch.is_grad_enabled() and call is not None and self._layered
+        seen = torch.is_grad_enabled() and call is not None and self.layered
         if not seen or not (module._parameters or next(module.children(), None) is None):
             return
         try:
-            inputs = digest_of(fingerprint(t) for t in tensors_in((args, kwargs)))
+            read = fingerprint if again else self._seen
+            inputs = digest_of(read(t) for t in tensors_in((args, kwargs)))
         except UnreadableError:
             return
         frame[2] = Layer(frame[0], inputs, b"", again)
@@ -295,7 +307,8 @@ class Recorder(Watcher):
         outputs = [tensor for tensor in tensors_in(output)]
         try:
             if layer is not None:
-                layer.output = digest_of(fingerprint(tensor) for tensor in outputs)
+                read = fingerprint if layer.again else self._seen
+                layer.output = digest_of(read(tensor) for tensor in outputs)
                 self.layer_values += sum(tensor.numel() for tensor in outputs)
             if counted and self.entered == 0 and call is not None:
                 self._leave(call, outputs)
@@ -303,13 +316,23 @@ class Recorder(Watcher):
             self.note(f"Outputs of a forward pass were not seen: {error}.")
 
     def _leave(self, call: Call, outputs: list[Tensor]) -> None:
-        call.output = tuple(fingerprint(tensor) for tensor in outputs)
+        call.output = tuple(self._seen(tensor) for tensor in outputs)
         call.dtype = str(outputs[0].dtype).removeprefix("torch.") if outputs else ""
-        call.drew = call.drew or random_states(self.trace.device) != call.random
-        self.trace.random |= call.drew
+        if self.novel or len(self.trace.steps) < DRAWING_STEPS:
+            call.drew = call.drew or random_states(self.trace.device) != call.random
+            self.trace.random |= call.drew
+        self.digests.clear()
         for tensor in outputs:
             if tensor.grad_fn is not None:
                 self.handles.append(tensor.register_hook(self._marker(call)))
+
+    def _seen(self, tensor: Tensor) -> bytes:
+        """Return a fingerprint; what one layer puts out and the next takes in is read once."""
+        key = id(tensor), tensor._version
+        if key not in self.digests:
+            # The tensor is kept as well, so that its identity stays its own.
+            self.digests[key] = fingerprint(tensor), tensor
+        return self.digests[key][0]
 
     def _marker(self, call: Call) -> Callable[[Tensor], None]:
         def mark(gradient: Tensor) -> None:
@@ -327,22 +350,22 @@ class Recorder(Watcher):
 
     def _weights_changed(self, call: Call) -> bool:
         """Return whether the weights are others than after the step before."""
+        if self.trace.steps and not (self._rich or self.novel):
+            return False  # what a loop does after each step was seen in the first ones
         call.weights = self._weights_now()
         if self.trace.steps:
-            if self.unchanged and call.weights != self.unchanged:
-                self.novel = True
-                return True
-            return False
+            return bool(self.unchanged) and call.weights != self.unchanged
         if self.had_backward and self.unchanged and call.weights != self.unchanged:
             self.trace.by_hand += 1
         self.unchanged = call.weights
         return False
 
     def _weights_now(self) -> bytes:
-        """Return a fingerprint of the weights: of all where a step is explained, else of some."""
-        full = self._rich or not self.trace.steps
-        found = (dense(p).reshape(-1) for p in self.parameters if not is_lazy(p))
-        return digest_of(fingerprint(flat if full else flat[:64]) for flat in found)
+        """Return a fingerprint of the weights: of all in a small model, else of some of each."""
+        found = [dense(p).reshape(-1) for p in self.parameters if not is_lazy(p)]
+        if self.values <= SMALL_MODEL:
+            return digest_of(digests(found))
+        return digest_of(digests([_scattered(flat) for flat in found]))
 
     def _settings(self) -> int:
         """Return the number of how the layers that act by mode are set now."""
@@ -463,7 +486,7 @@ class Recorder(Watcher):
         place = self._place(optimizer)
         if place is None:
             return
-        if [id(p) for p in self.model.parameters()] != list(self.numbers):
+        if self._rich and [id(p) for p in self.model.parameters()] != list(self.numbers):
             self._learn_names()
         groups = self._shared(
             tuple(group_of(g, self.numbers, optimizer) for g in optimizer.param_groups)
@@ -472,8 +495,10 @@ class Recorder(Watcher):
         if not owned:  # the parameters that it had were taken out of the model
             return
         steps = self.trace.steps
-        if steps and steps[-1].groups != groups:
+        other = bool(steps) and steps[-1].groups != groups
+        if other and not self.other_groups:  # a learning rate may well change with each step
             self.novel = True
+        self.other_groups = other
         mine = [self.parameters[number] for number in owned]
         without = self._shared(tuple(p.grad is None for p in mine))
         gradients = [torch.zeros_like(dense(p)) if p.grad is None else dense(p.grad) for p in mine]
@@ -483,8 +508,7 @@ class Recorder(Watcher):
         if evidence:
             gradient, weight = digest_of(evidence.gradients), digest_of(evidence.weights)
         else:
-            gradient = digest_of(fingerprint(g) for g in gradients)
-            weight = digest_of(fingerprint(p) for p in mine)
+            gradient, weight = digest_of(digests(gradients)), digest_of(digests(mine))
         buffers = [b for b in self.model.buffers()]
         steps.append(
             Step(
@@ -506,7 +530,7 @@ class Recorder(Watcher):
                 events=self._shared(tuple(self.events)),
                 backwards=max((self.counts.get(n, 0) for n in owned), default=0),
                 leftover=max((self.old.get(n, 0) for n in owned), default=0),
-                random=random_states(self.trace.device),
+                random=random_states(self.trace.device) if rich else b"",
                 loaded=tuple(self.loaded),
                 schedules=self._shared(tuple(sorted(self.scheduled.items()))),
                 evaluations=self.evaluations[0],
@@ -519,7 +543,8 @@ class Recorder(Watcher):
         self.novel = bool(
             len(steps) > 1 and steps[-2].batch and _sizes(steps[-2]) != _sizes(steps[-1])
         )
-        self.unchanged = self._weights_now()
+        whole = len(owned) == len(self.parameters) and self.values <= SMALL_MODEL
+        self.unchanged = weight if whole else self._weights_now() if rich else b""
         self.open = None
         self._clear()
 
@@ -529,10 +554,10 @@ class Recorder(Watcher):
             gradient_norms=of_gradient.norms,
             gradient_top=of_gradient.top,
             gradient_sketch=of_gradient.sketch,
-            gradient_sample=sample(gradients),
+            gradient_sample=of_gradient.sample,
             weight_norms=of_weights.norms,
             weight_sketch=of_weights.sketch,
-            weight_sample=sample(mine),
+            weight_sample=of_weights.sample,
             weight_top=of_weights.top,
             gradients=of_gradient.digests,
             weights=of_weights.digests,
@@ -699,6 +724,11 @@ def _operations(losses: list[Tensor]) -> tuple[str, ...]:
                 seen.add(after)
                 waiting.append(after)
     return tuple(found)
+
+
+def _scattered(flat: Tensor) -> Tensor:
+    """Return every so-manieth value, a few hundred in all."""
+    return flat[:: max(1, flat.numel() // 256)]
 
 
 def _samples(inputs: list[Tensor]) -> int:

@@ -299,9 +299,7 @@ def _chosen(trace: Trace, index: int) -> list[bytes]:
     if now is None:
         return []
     left = [one for one in trace.passes if one is not now and not one.finished and one.batches < 3]
-    mine = {
-        i for i, one in enumerate(trace.passes) if one.loader == now.loader and one not in left
-    }
+    mine = {i for i, one in enumerate(trace.passes) if one.loader == now.loader and one not in left}
     taken = [
         seen for step in trace.steps[: index + 1] for number, seen in step.loaded if number in mine
     ]
