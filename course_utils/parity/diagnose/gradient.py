@@ -89,7 +89,7 @@ def cleared_once_in_closure(pair: Pair) -> Diagnosis | None:
     """An optimizer calls its closure several times, and only one run clears each time."""
     if not all(map(_closure, pair.steps)):
         return None
-    cleared = [sum(e.startswith("zero_grad") for e in step.events) for step in pair.steps]
+    cleared = [_cleared_between(step) for step in pair.steps]
     backward = [sum(e.startswith("backward") for e in step.events) for step in pair.steps]
     if cleared[0] == cleared[1] or pair.steps[0].backwards == pair.steps[1].backwards:
         return None
@@ -102,11 +102,18 @@ def cleared_once_in_closure(pair: Pair) -> Diagnosis | None:
         "optimization Lightning does so by itself.",
         [
             pair.say(
-                "{0[0]} backward passes, {0[1]} times zero_grad",
+                "{0[0]} backward passes, {0[1]} times zero_grad between them",
                 *zip(backward, cleared, strict=True),
             )
         ],
     )
+
+
+def _cleared_between(step: Step) -> int:
+    """Return how often gradients were set to zero after the first backward pass of a step."""
+    events = list(step.events)
+    first = next((i for i, e in enumerate(events) if e.startswith("backward")), len(events))
+    return sum(e.startswith("zero_grad") for e in events[first:])
 
 
 def leftovers(pair: Pair) -> Diagnosis | None:
