@@ -63,15 +63,21 @@ def seen(a: Step, b: Step) -> bool:
 
 
 def recomputed_otherwise(step: Step) -> str:
-    """Return the first layer that gave another output when it ran again for the backward pass."""
+    """Return the first layer that acted otherwise when it ran again for the backward pass.
+
+    From the same input it gave another output; or, as the last of a checkpointed block is stopped
+    before it returns, it began with another state of the random generator.
+    """
     before: dict[str, list[Layer]] = defaultdict(list)
     for call in step.calls:
         for layer in call.layers:
             if not layer.again:
                 before[layer.name].append(layer)
                 continue
-            outputs = {known.output for known in before[layer.name] if known.inputs == layer.inputs}
-            if outputs and layer.output and layer.output not in outputs:
+            twins = [known for known in before[layer.name] if known.inputs == layer.inputs]
+            if layer.output and twins and layer.output not in {twin.output for twin in twins}:
+                return layer.name
+            if layer.random and twins and layer.random not in {twin.random for twin in twins}:
                 return layer.name
     return ""
 

@@ -18,6 +18,7 @@ class Layer:
     inputs: bytes
     output: bytes
     again: bool = False  # whether it ran during the backward pass (activation checkpointing)
+    random: bytes = b""  # torch's random state before it, of dropout alone
 
 
 @dataclass(slots=True)

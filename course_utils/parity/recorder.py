@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from .chance import random_states
+from .chance import random_states, torch_state
 from .environment import environment
 from .fingerprint import (
     UnreadableError,
@@ -291,7 +291,9 @@ class Recorder(Watcher):
             inputs = digest_of(read(t) for t in tensors_in((args, kwargs)))
         except UnreadableError:
             return
-        frame[2] = Layer(frame[0], inputs, b"", again)
+        drops = isinstance(module, DROPOUTS) and module.training and module.p > 0
+        random = torch_state(self.trace.device) if drops else b""
+        frame[2] = Layer(frame[0], inputs, b"", again, random)
         call.layers.append(frame[2])
 
     @_safely

@@ -221,6 +221,9 @@ def recomputed(pair: Pair) -> Diagnosis | None:
     if bool(layers[0]) == bool(layers[1]):
         return None
     one = 0 if layers[0] else 1
+    losses = [step.losses for step in pair.steps]
+    equal = ["outputs"] * pair.same_output(pair.index)
+    equal += ["losses"] * (all(losses) and losses[0] == losses[1])
     return Diagnosis(
         "other random numbers in the backward pass",
         f"{pair.names[one]} computes layers again for the backward pass (activation "
@@ -228,9 +231,8 @@ def recomputed(pair: Pair) -> Diagnosis | None:
         "gradient belongs to another output.",
         "Leave `preserve_rng_state=True` (the default) in `torch.utils.checkpoint.checkpoint`.",
         [
-            f"{layers[one]} returned something else when it was computed again, from the same "
-            "input.",
-            "Outputs and losses are equal in both runs.",
+            f"{layers[one]} acted otherwise when it was computed again, from the same input.",
+            *([f"{' and '.join(equal).capitalize()} are equal in both runs."] if equal else []),
         ],
     )
 
