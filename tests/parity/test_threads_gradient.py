@@ -382,7 +382,7 @@ def annealed(loss, model, batch, place, weight=2e-3):
 
 
 def warming(unit, model, batch, place):
-    """A term of the loss grows with the steps: of the loop, or twice as many with two optimizers."""
+    """A term of the loss grows with the steps, or with twice as many: one for each optimizer."""
     output, step = model(batch[0]), unit * (EPOCH * place.epoch + place.batch)
     return F.cross_entropy(output, batch[1]) + min(1.0, step / 20) * output.square().mean()
 
