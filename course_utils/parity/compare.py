@@ -2,7 +2,7 @@
 
 import torch
 
-from .diagnose import diagnose
+from .diagnose import diagnose, surroundings
 from .pair import Pair
 from .report import Difference, Report
 from .trace import Trace
@@ -13,8 +13,8 @@ NO_STEPS = (
 )
 
 BY_HAND = (
-    "{name} recorded no optimizer step, but its weights change after `backward()`: the loop updates "
-    "them by hand (as `p -= lr * p.grad`), and such steps cannot be seen. Let "
+    "{name} recorded no optimizer step, but its weights change after `backward()`: the loop "
+    "updates them by hand (as `p -= lr * p.grad`), and such steps cannot be seen. Let "
     "`torch.optim.SGD(model.parameters(), lr)` make the same update, and trace that."
 )
 
@@ -146,6 +146,8 @@ def _notes(pair: Pair) -> list[str]:
     elif pair.aspect != "length" and len(pair.a.steps) != len(pair.b.steps):
         lengths = pair.say("{:,} steps", len(pair.a.steps), len(pair.b.steps))
         notes.append(f"The runs also have different lengths ({lengths}).")
+    if pair.aspect and not pair.rounding:
+        notes += surroundings(pair)
     for trace, name in zip(pair.traces, pair.names, strict=True):
         notes += [f"{name}: {note}" for note in trace.notes]
     return notes

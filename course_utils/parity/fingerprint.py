@@ -160,40 +160,45 @@ def readable(tensor: Tensor) -> Iterator[Tensor]:
 
     Raises UnreadableError if it has none.
     """
-    if type(tensor) in PLAIN and tensor.device.type == "cpu" and tensor.layout == torch.strided:
-        if not (
-            tensor.is_nested or tensor.is_quantized or tensor.is_conj() or tensor.is_neg()
-        ) and (not torch._C._functorch.is_functorch_wrapped_tensor(tensor)):
-            yield tensor.detach()
-            return
+    if _simple(tensor):
+        yield tensor.detach()
+        return
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         raise UnreadableError("it is inside torch.func (vmap, grad)")
     if tensor.is_meta:
         raise UnreadableError("it is on the device meta")
-    tensor = tensor.detach()
-    if hasattr(tensor, "__tensor_flatten__"):  # nested, quantised and other subclasses
+    parts = _parts_of(tensor.detach())
+    if parts is not None:
+        for part in parts:
+            yield from readable(part)
+        return
+    try:
+        yield tensor.detach().cpu().resolve_conj().resolve_neg()
+    except (RuntimeError, NotImplementedError) as error:
+        raise UnreadableError(f"its values cannot be read ({type(error).__name__})") from None
+
+
+COMPRESSED = {
+    torch.sparse_csr: ("crow_indices", "col_indices", "values"),
+    torch.sparse_bsr: ("crow_indices", "col_indices", "values"),
+    torch.sparse_csc: ("ccol_indices", "row_indices", "values"),
+    torch.sparse_bsc: ("ccol_indices", "row_indices", "values"),
+}
+
+
+def _parts_of(tensor: Tensor) -> list[Tensor] | None:
+    """Return the tensors that one of another layout is made of; None for a plain one."""
+    if hasattr(tensor, "__tensor_flatten__"):  # jagged, quantised and other subclasses
         if type(tensor).__name__ == "FakeTensor":
             raise UnreadableError("it is a FakeTensor")
-        for name in tensor.__tensor_flatten__()[0]:
-            yield from readable(getattr(tensor, name))
-    elif tensor.is_nested:
-        for part in tensor.unbind():
-            yield from readable(part)
-    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        for part in (tensor.crow_indices(), tensor.col_indices(), tensor.values()):
-            yield from readable(part)
-    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
-        for part in (tensor.ccol_indices(), tensor.row_indices(), tensor.values()):
-            yield from readable(part)
-    elif tensor.layout != torch.strided:
-        yield from readable(tensor.to_dense())
-    elif tensor.is_quantized:
-        yield from readable(tensor.int_repr())
-    else:
-        try:
-            yield tensor.cpu().resolve_conj().resolve_neg()
-        except (RuntimeError, NotImplementedError) as error:
-            raise UnreadableError(f"its values cannot be read ({type(error).__name__})") from None
+        return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+    if tensor.is_nested:
+        return list(tensor.unbind())
+    if tensor.layout in COMPRESSED:
+        return [getattr(tensor, name)() for name in COMPRESSED[tensor.layout]]
+    if tensor.layout != torch.strided:
+        return [tensor.to_dense()]
+    return [tensor.int_repr()] if tensor.is_quantized else None
 
 
 def tensors_in(value: object, depth: int = 0) -> Iterator[Tensor]:

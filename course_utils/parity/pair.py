@@ -126,7 +126,7 @@ class Pair:
         return a == b or not seen(*self.at(index)) or self.layer_names is None
 
     def _whole(self, trace: Trace) -> tuple[str, ...]:
-        """Return the names of what is the whole network: the traced module, or the only one in it."""
+        """Return the names of the whole network: the traced module's, or the only one's in it."""
         names = [name.split(".")[0] for name, _, _ in trace.modules]
         return ("", names[0]) if len(set(names)) == 1 and "." in trace.modules[0][0] else ("",)
 

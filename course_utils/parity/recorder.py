@@ -714,17 +714,19 @@ class Recorder(Watcher):
 
 def _operations(losses: list[Tensor]) -> tuple[str, ...]:
     """Return the names of the operations that a backward pass will go through, loss first."""
-    waiting = deque(loss.grad_fn for loss in losses if loss.grad_fn is not None)
-    seen, found = set(waiting), []
+    waiting = deque((loss.grad_fn, "the loss") for loss in losses if loss.grad_fn is not None)
+    seen, found = {node for node, _ in waiting}, []
     while waiting and len(found) < GRAPH_NODES:
-        node = waiting.popleft()
-        name = node.name()
+        node, above = waiting.popleft()
+        name = node.name().removesuffix("0").removesuffix("Backward")
+        if name == "ToCopy":  # a change of the number format: what matters is where
+            name = f"a cast for {above}"
         if "AccumulateGrad" not in name:
-            found.append(name.removesuffix("0").removesuffix("Backward"))
+            found.append(name)
         for after, _ in node.next_functions:
             if after is not None and after not in seen:
                 seen.add(after)
-                waiting.append(after)
+                waiting.append((after, name))
     return tuple(found)
 
 

@@ -210,10 +210,8 @@ def _zeroing(original: Callable) -> Callable:
 def _clipping_norm(original: Callable) -> Callable:
     @wraps(original)
     def _clip_grads_with_norm_(parameters, max_norm, total_norm, *args, **kwargs):
-        if isinstance(parameters, torch.Tensor):
-            parameters = [parameters]
-        else:
-            parameters = list(parameters)
+        single = isinstance(parameters, torch.Tensor)
+        parameters = [parameters] if single else list(parameters)
         if not tracing():
             with suppress(Exception):
                 _tell("on_clip", parameters, "norm", float(max_norm), float(total_norm))

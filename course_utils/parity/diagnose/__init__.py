@@ -8,9 +8,10 @@ place in `FINDERS` before the more general ones.
 
 from ..pair import Pair
 from . import batch, ends, forward, gradient, start, update
+from .ends import surroundings
 from .finding import Diagnosis, Finder
 
-__all__ = ["FINDERS", "Diagnosis", "diagnose"]
+__all__ = ["FINDERS", "Diagnosis", "diagnose", "surroundings"]
 
 FINDERS: dict[str, tuple[Finder, ...]] = {
     "model": (start.tied, start.other_model),

@@ -177,8 +177,8 @@ def other_random_data(pair: Pair) -> Diagnosis | None:
     evidence = ["The loaders chose the same samples in the same order; their values differ."]
     if None not in passes and max(p.workers for p in passes):
         inits = [p.worker_init or "none" for p in passes]
-        evidence.append(pair.say("{0[0]} workers, worker_init_fn {0[1]}",
-                                 *[(p.workers, i) for p, i in zip(passes, inits, strict=True)]))  # fmt: skip
+        said = [(p.workers, init) for p, init in zip(passes, inits, strict=True)]
+        evidence.append(pair.say("{0[0]} workers, worker_init_fn {0[1]}", *said))
         if passes[0].workers == passes[1].workers and inits[0] == inits[1]:
             return None
         cause = (

@@ -25,8 +25,8 @@ def norm_settings(pair: Pair) -> Diagnosis | None:
             f"In {one} batch norm does not keep its running averages "
             "(`track_running_stats=False`); in the other run it does. Lightning's "
             "`BaseFinetuning.freeze(…, train_bn=False)` switches that off.",
-            "Freeze batch norm alike on both sides: set `track_running_stats`, or call `.eval()` on "
-            "these layers, in both.",
+            "Freeze batch norm alike on both sides: set `track_running_stats`, or call `.eval()` "
+            "on these layers, in both.",
             [pair.say("{} norm layers keep averages", *map(sum, tracks))],
         )
     if momentum[0] != momentum[1]:
@@ -45,7 +45,10 @@ def norm_settings(pair: Pair) -> Diagnosis | None:
 def other_buffers(pair: Pair) -> Diagnosis:
     """The buffers differ although gradients and weights are equal."""
     evidence = []
-    cause = "Gradients and weights are equal, but the model's buffers (such as the running averages of batch norm) are not."
+    cause = (
+        "Gradients and weights are equal, but the model's buffers (such as the running averages of "
+        "batch norm) are not."
+    )
     if pair.index is not None:
         names = pair.other_buffers(pair.index)
         evidence += [f"These differ: {shortened(names)}."] if names else []
@@ -106,8 +109,8 @@ def rounding(pair: Pair) -> Diagnosis:
         "seen: device, threads, settings, parts of batches and operations are equal. It may be a "
         "kernel that is not deterministic, the order in which workers' gradients are added, or a "
         "fault that is as small.",
-        "Run the same side twice and compare: `compare(raw, raw_again)`. If that is identical, look "
-        "for what differs between the loops, line by line; if not, use "
+        "Run the same side twice and compare: `compare(raw, raw_again)`. If that is identical, "
+        "look for what differs between the loops, line by line; if not, use "
         "`torch.use_deterministic_algorithms(True)`.",
         evidence,
     )
@@ -118,14 +121,31 @@ def _size(pair: Pair) -> str:
     return f"{weights if pair.first[1] == 'update' else gradient:.1e}"
 
 
+def surroundings(pair: Pair) -> list[str]:
+    """Say in what the runs' surroundings differ, as numbers may round otherwise by it."""
+    other = _other_environment(pair)
+    if not other:
+        return []
+    said = [
+        pair.say(f"{key} {{}}", *(trace.environment.get(key) for trace in pair.traces))
+        for key in other
+    ]
+    return [f"The surroundings differ, by which numbers may round otherwise. {'. '.join(said)}."]
+
+
+def _other_environment(pair: Pair) -> list[str]:
+    a, b = (trace.environment for trace in pair.traces)
+    return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+
+
 def _environment(pair: Pair):
     a, b = (trace.environment for trace in pair.traces)
-    other = [key for key in a.keys() | b.keys() if a.get(key) != b.get(key)]
+    other = _other_environment(pair)
     if not other:
         return None
     lines = [
         pair.say("{} threads" if key == "threads" else f"{key} {{}}", a.get(key), b.get(key))
-        for key in sorted(other)
+        for key in other
     ]
     if "device" in other:
         cause = "The runs used different devices, which add up numbers in different orders."
@@ -177,7 +197,7 @@ def _formula(pair: Pair):
         "Both compute the same values in other operations: another formula for the same loss, or "
         "for a layer. In every step that was kept, losses and gradients agree as far as rounding "
         "lets them.",
-        "Nothing is wrong, as far as rounding shows it. For the same bits, use the same formulas on "
-        "both sides.",
+        "Nothing is wrong, as far as rounding shows it. For the same bits, use the same formulas "
+        "on both sides.",
         lines,
     )

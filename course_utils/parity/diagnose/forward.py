@@ -30,8 +30,9 @@ def frozen_norm(pair: Pair) -> Diagnosis | None:
                 f"as one does on purpose to freeze it in fine-tuning; {pair.names[other]} lets it "
                 "train. If that is meant, the other side lacks it; if not, "
                 f"`model.train()` is missing in {pair.names[one]}.",
-                "Freeze it alike on both sides: in a LightningModule call `.eval()` on these layers "
-                "in `on_train_epoch_start`, as the Trainer may have set them to training mode.",
+                "Freeze it alike on both sides: in a LightningModule call `.eval()` on these "
+                "layers in `on_train_epoch_start`, as the Trainer may have set them to training "
+                "mode.",
                 [
                     pair.say(
                         "{} norm layers in training mode",
@@ -312,7 +313,8 @@ def other_forward(pair: Pair) -> Diagnosis:
         "other forward pass",
         "The forward passes return different values: the two `forward` methods compute different "
         "things, or get something that the trace does not see.",
-        "Call both models on one batch in evaluation mode and compare layer by layer.",
+        "See first whether each loop is equal to itself: run it twice and compare. Then call both "
+        "models on one batch in evaluation mode, layer by layer.",
         evidence,
     )
 

@@ -89,31 +89,24 @@ def cleared_once_in_closure(pair: Pair) -> Diagnosis | None:
     """An optimizer calls its closure several times, and only one run clears each time."""
     if not all(map(_closure, pair.steps)):
         return None
-    cleared = [_cleared_between(step) for step in pair.steps]
     backward = [sum(e.startswith("backward") for e in step.events) for step in pair.steps]
-    if cleared[0] == cleared[1] or pair.steps[0].backwards == pair.steps[1].backwards:
+    if pair.steps[0].backwards == pair.steps[1].backwards:
         return None
     few = 0 if pair.steps[0].backwards > pair.steps[1].backwards else 1
     return Diagnosis(
         "forgotten zero_grad()",
-        f"In {pair.names[few]} gradients add up within a step: {pair.steps[few].kind} evaluates "
-        "its closure several times, and the gradients are not set to zero each time.",
+        f"In {pair.names[few]} gradients add up within a step: the optimizer evaluates its batch "
+        "several times, and the gradients are not set to zero each time.",
         "Call `optimizer.zero_grad()` inside the closure, before `backward()`. Under automatic "
         "optimization Lightning does so by itself.",
         [
             pair.say(
-                "{0[0]} backward passes, {0[1]} times zero_grad between them",
-                *zip(backward, cleared, strict=True),
-            )
+                "{0[0]} of {0[1]} backward passes are in the gradient",
+                *[(s.backwards, n) for s, n in zip(pair.steps, backward, strict=True)],
+            ),
+            pair.say("{}", *map(_order, pair.steps)),
         ],
     )
-
-
-def _cleared_between(step: Step) -> int:
-    """Return how often gradients were set to zero after the first backward pass of a step."""
-    events = list(step.events)
-    first = next((i for i, e in enumerate(events) if e.startswith("backward")), len(events))
-    return sum(e.startswith("zero_grad") for e in events[first:])
 
 
 def leftovers(pair: Pair) -> Diagnosis | None:
@@ -440,30 +433,31 @@ def precision_of_loss(pair: Pair) -> Diagnosis | None:
     only = _only(pair)
     if only is None or not any(only) or not any(c.autocast for s in pair.steps for c in s.calls):
         return None
-    casts = ("ToCopy", "Mm", "Addmm", "Bmm")
-    extra = [sum(count for name, count in side.items() if name == "ToCopy") for side in only]
-    if not any(extra) or any(name not in casts for side in only for name in side):
+    if any(not name.startswith("a cast") for side in only for name in side):
         return None
     return Diagnosis(
         "other precision",
         "The outputs are equal, but one run leaves autocast before its loss and computes it in "
         "float32, while the other computes parts of it in 16 bits.",
-        "Under `precision=\"bf16-mixed\"` the Trainer runs all of `training_step` under autocast. "
+        'Under `precision="bf16-mixed"` the Trainer runs all of `training_step` under autocast. '
         "Put the raw loop's loss inside `torch.autocast` as well, or leave it in the port: "
         "`with torch.autocast(device, enabled=False):`, with `.float()` for what goes in.",
-        [pair.say("{} conversions of number formats on the way to the loss that the other has not",
-                  *extra), *_loss_line(pair)],
-    )  # fmt: skip
+        [*other_operations(pair), *_loss_line(pair)],
+    )
 
 
 def _only(pair: Pair) -> tuple[Counter, Counter] | None:
     """Return the operations that only one run's backward pass goes through, for each run."""
     if not pair.explained:
         return None
-    graphs = [Counter(step.evidence.graph) for step in pair.steps]
+    graphs = [list(step.evidence.graph) for step in pair.steps]
     if not all(graphs):
         return None
-    return graphs[0] - graphs[1], graphs[1] - graphs[0]
+    if (graphs[0][0] == "Div") != (graphs[1][0] == "Div"):
+        # The Trainer divides each loss by the number of batches to a step, be it one.
+        graphs = [graph[1:] if graph[0] == "Div" else graph for graph in graphs]
+    one, other = map(Counter, graphs)
+    return one - other, other - one
 
 
 def other_operations(pair: Pair) -> list[str]:
@@ -550,7 +544,8 @@ def other_loss(pair: Pair) -> Diagnosis:
     return Diagnosis(
         "other loss or gradient",
         cause,
-        "Compare what happens between the forward pass and `optimizer.step()` line by line.",
+        "Compare what happens between the forward pass and `optimizer.step()` line by line. (Is "
+        "each loop equal to itself? Run it twice and compare.)",
         evidence,
     )
 

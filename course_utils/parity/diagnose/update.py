@@ -53,8 +53,8 @@ def scheduler_rhythm(pair: Pair) -> Diagnosis | None:
     cause += f"{pair.names[1 - fast]} does not."
     if quick == "batch":
         cause = (
-            f"{pair.names[fast]} steps its scheduler after each batch, {pair.names[1 - fast]} after "
-            "each optimizer step: under accumulation that is not the same."
+            f"{pair.names[fast]} steps its scheduler after each batch, {pair.names[1 - fast]} "
+            "after each optimizer step: under accumulation that is not the same."
         )
     elif not rare:
         cause += (
