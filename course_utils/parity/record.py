@@ -37,7 +37,7 @@ class Call:
     counted: bool = False  # whether it counts as an evaluation: a step came and had not used it
     parts: int = 1  # how many modules were called one by one for it
     random: bytes = b""  # the states of the random generators before it
-    drew: bool = False  # whether it drew random numbers
+    drew: tuple[bool, ...] = ()  # whether it drew from each source of random numbers
     weights: bytes = b""  # the weights before it, where they were looked at
     buffers: bytes = b""  # the buffers before it
     layers: list[Layer] = field(default_factory=list)

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from .chance import random_states, torch_state
+from .chance import parted, random_states, torch_state
 from .environment import environment
 from .fingerprint import (
     UnreadableError,
@@ -321,8 +321,8 @@ class Recorder(Watcher):
         call.output = tuple(self._seen(tensor) for tensor in outputs)
         call.dtype = str(outputs[0].dtype).removeprefix("torch.") if outputs else ""
         if self.novel or len(self.trace.steps) < DRAWING_STEPS:
-            call.drew = call.drew or random_states(self.trace.device) != call.random
-            self.trace.random |= call.drew
+            call.drew = self._shared(parted(call.random, random_states(self.trace.device)))
+            self.trace.random |= any(call.drew)
         self.digests.clear()
         for tensor in outputs:
             if tensor.grad_fn is not None:

@@ -18,7 +18,6 @@ from parity_loops import (
     Lit,
     Place,
     Plan,
-    adam,
     data,
     lightning,
     loader,

@@ -241,7 +241,7 @@ ZERO_GRAD = {
         "gradient @1: forgotten zero_grad()",
         Plan(optimizer=partial(torch.optim.LBFGS, lr=0.1, max_iter=5)),
         {"module": ClearsOutsideTheClosure},
-        says=("In Lightning gradients add up within a step", "LBFGS"),
+        says=("In Lightning gradients add up within a step", "Lightning: 5 of 5 backward passes"),
         raw=partial(by_hand, lbfgs_step),
     ),
     "SAM's closure does not clear": Thread(
@@ -539,10 +539,10 @@ LOSSES = {
     ),
     "a loss computed under autocast": Thread(
         "Peterande/D-FINE #361, sentence-transformers #1045",
-        "gradient @1: other loss or gradient",
+        "gradient @1: other precision",
         Plan(autocast=True, optimizer=sgd(0.05), objective=outside_autocast),
         {"objective": inside_autocast},
-        says=("Batch, mode and forward output are equal", "The losses differ"),
+        says=("one run leaves autocast before its loss", "a cast for"),
     ),
     "a probe beside the model, and smoothing later": Thread(
         "bolts' SSLOnlineEvaluator",

@@ -61,6 +61,41 @@ def random_before(step: Step) -> bytes:
     return step.calls[0].random if step.calls else step.random
 
 
+def equal_in(pair: Pair, *aspects: str) -> list[str]:
+    """Return those aspects of the step that were seen in both runs, and are equal.
+
+    `weights` are those before the step.
+    """
+    return [aspect for aspect in aspects if _equal(pair, aspect)]
+
+
+def _equal(pair: Pair, aspect: str) -> bool:
+    if aspect == "weights":
+        changed = any(step.changed for step in pair.steps)
+        return not changed and (not pair.index or not pair.differs("update", pair.index - 1))
+    calls = [step.calls for step in pair.steps]
+    if not all(calls) or pair.differs(aspect, pair.index):
+        return False
+    if aspect == "forward output":
+        return pair.same_output(pair.index)
+    return aspect != "batch" or all(call.inputs for side in calls for call in side)
+
+
+def sentence(equal: list[str], rest: str = "") -> list[str]:
+    """Say that these are equal, in a sentence, if there are any."""
+    if not equal:
+        return []
+    text = ", ".join(equal[:-1]) + " and " + equal[-1] if len(equal) > 1 else equal[0]
+    return [f"{text.capitalize()} {'are' if len(equal) > 1 else 'is'} equal{rest}."]
+
+
+def other_drawn(pair: Pair) -> list[str]:
+    """Return the generators from which the model draws, and whose states differ in the step."""
+    calls = [call for trace in pair.traces for step in trace.steps for call in step.calls]
+    drawn = {name for call in calls for name, drew in zip(SOURCES, call.drew, strict=False) if drew}
+    return [name for name in other_random(pair) if name in drawn]
+
+
 def other_random(pair: Pair) -> list[str]:
     """Return the generators whose states differ before the step's first forward pass."""
     a, b = map(random_before, pair.steps)
@@ -68,26 +103,41 @@ def other_random(pair: Pair) -> list[str]:
 
 
 def random_parted(pair: Pair) -> tuple[int, str, list[str]] | None:
-    """Return where the states of random generators first differ: step, moment, generators.
+    """Return where the random generators part that are in other states at the end.
 
-    The moment is `before the trace`, `validation` (before or during the passes that no backward
-    pass used), `forward` (before the step's first pass), `backward` (between that and the update).
+    That is the step before whose update the runs part, or the last one. Of several generators the
+    one is named that parts last: one that was in another state all along has done no harm until
+    then. Returned are step, moment and generators; the moment is `before the trace`, `validation`
+    (before or during the passes that no backward pass used), `forward` (before the step's first
+    pass), `backward` (between that and the update). None if the states are equal at the end.
     """
-    if parted(pair.a.seed, pair.b.seed) != (False,) * 3:
-        return 0, "before the trace", _different(pair.a.seed, pair.b.seed)
+    found = _moments(pair)
+    now = _different(*found[-1][2:])
+    starts = {}
+    for source in now:
+        ago = (source not in _different(*moment[2:]) for moment in reversed(found))
+        starts[source] = len(found) - next((back for back, equal in enumerate(ago) if equal),
+                                           len(found))  # fmt: skip
+    if not starts:
+        return None
+    start = max(starts.values())
+    index, moment, *_ = found[start]
+    return index, moment, [source for source in now if starts[source] == start]
+
+
+def _moments(pair: Pair) -> list[tuple[int, str, bytes, bytes]]:
+    """Return the states of both runs at each moment up to the step at which they part."""
+    found = [(0, "before the trace", pair.a.seed, pair.b.seed)]
     last = pair.common - 1 if pair.index is None else pair.index
     for index in range(last + 1):
         a, b = pair.at(index)
         if a.evidence and b.evidence:
-            for one, other in zip(a.evidence.evaluations, b.evidence.evaluations, strict=False):
-                if one.random != other.random:
-                    return index, "validation", _different(one.random, other.random)
-        one, other = random_before(a), random_before(b)
-        if one != other:
-            return index, "forward", _different(one, other)
-        if a.random != b.random and index < last:
-            return index, "backward", _different(a.random, b.random)
-    return None
+            both = zip(a.evidence.evaluations, b.evidence.evaluations, strict=False)
+            found += [(index, "validation", one.random, other.random) for one, other in both]
+        found.append((index, "forward", random_before(a), random_before(b)))
+        if index < last:
+            found.append((index, "backward", a.random, b.random))
+    return [moment for moment in found if moment[2] and moment[3]]
 
 
 def _different(a: bytes, b: bytes) -> list[str]:

@@ -1,10 +1,21 @@
 """Finders for the forward pass: mode, number format, random numbers, and what it computes."""
 
-from ..chance import parted
+from torch import nn
+
 from ..layers import Parting
 from ..pair import Pair
 from ..record import Step
-from .finding import PASSES, Diagnosis, evaluations, listed, numbers, random_parted
+from .finding import (
+    PASSES,
+    Diagnosis,
+    equal_in,
+    evaluations,
+    listed,
+    numbers,
+    other_drawn,
+    random_parted,
+    sentence,
+)
 
 
 def frozen_norm(pair: Pair) -> Diagnosis | None:
@@ -110,11 +121,10 @@ def forgotten_eval(pair: Pair) -> Diagnosis | None:
 
 
 def _random_differs(pair: Pair) -> bool:
-    """Return whether random states were seen to part, or were not seen at all."""
-    if pair.index is None:
+    """Return whether a generator that the model draws from is in another state, or may be."""
+    if pair.index is None or not all(step.calls for step in pair.steps):
         return True
-    calls = [step.calls for step in pair.steps]
-    return not all(calls) or calls[0][0].random != calls[1][0].random
+    return bool(other_drawn(pair))
 
 
 def changed_weights(pair: Pair) -> Diagnosis | None:
@@ -210,18 +220,17 @@ def _helper_mode(pair: Pair) -> Diagnosis:
 
 def other_dropout(pair: Pair) -> Diagnosis | None:
     """The model's own random numbers differ."""
-    if not (pair.a.random or pair.b.random or _drawn(pair)) or not _random_differs(pair):
+    sources = other_drawn(pair)
+    if not sources or _parts_in_fixed_layer(pair):
         return None
-    calls = [step.calls[0].random for step in pair.steps if step.calls]
     counts = evaluations(pair)
-    evidence = ["The model draws random numbers, and batch, weights and mode are equal."]
-    sources = []
-    if len(calls) == 2:
-        differ = parted(*calls)
-        sources = [n for n, d in zip(("torch", "Python", "NumPy"), differ, strict=True) if d]
-        evidence.append(f"Before this pass, {listed(sources)} generator is in another state.")
+    evidence = [
+        "The model draws random numbers.",
+        *sentence(equal_in(pair, "batch", "weights", "mode")),
+        f"Before this pass, {listed(sources)} generator is in another state.",
+    ]
     found = random_parted(pair)
-    if found:
+    if found and set(found[2]) & set(sources):
         where = (
             "before the traces began"
             if found[1] == "before the trace"
@@ -241,8 +250,18 @@ def other_dropout(pair: Pair) -> Diagnosis | None:
     )
 
 
-def _drawn(pair: Pair) -> bool:
-    return any(call.drew for step in pair.steps for call in step.calls)
+# Parts of the names of PyTorch's layers that draw random numbers, or may.
+DRAWING = ("Dropout", "RReLU", "Fractional", "RNN", "LSTM", "GRU", "Attention", "Transformer")
+
+
+def _parts_in_fixed_layer(pair: Pair) -> bool:
+    """Return whether the first layer that differs from equal inputs is one that never draws."""
+    place = pair.parting(pair.index)
+    if place is None or place.what != "output":
+        return False
+    kinds = {name: kind for name, kind, _ in pair.a.modules}
+    kind = kinds.get(place.layer, "")
+    return hasattr(nn, kind) and not any(word in kind for word in DRAWING)
 
 
 def other_layer_settings(pair: Pair) -> Diagnosis | None:
@@ -293,7 +312,9 @@ def changed_buffers(pair: Pair) -> Diagnosis | None:
         "pass: something changed them, or other passes in training mode went through the model.",
         "Load the same buffers on both sides, and run every pass that is not for training in "
         "evaluation mode.",
-        ["Weights, batch and mode are equal; the buffers before the pass are not."],
+        sentence(
+            equal_in(pair, "weights", "batch", "mode"), "; the buffers before the pass are not"
+        ),
     )
 
 
@@ -302,13 +323,9 @@ def other_forward(pair: Pair) -> Diagnosis:
     place = pair.parting(pair.index) if pair.index is not None else None
     evidence = _place(place, pair)
     evidence += _operations(pair)
-    seen = [name for name in ("batch", "mode") if not pair.differs(name, pair.index)]
     if not any(call.inputs for step in pair.steps for call in step.calls):
-        seen = [name for name in seen if name != "batch"]
         evidence.append("The inputs of the forward pass were not seen.")
-    if seen:
-        verb = "are" if len(seen) > 1 else "is"
-        evidence.append(f"{' and '.join(seen).capitalize()} {verb} equal; the output is not.")
+    evidence += sentence(equal_in(pair, "batch", "weights", "mode"), "; the output is not")
     return Diagnosis(
         "other forward pass",
         "The forward passes return different values: the two `forward` methods compute different "

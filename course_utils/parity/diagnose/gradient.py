@@ -7,7 +7,7 @@ import torch
 from ..layers import recomputed_otherwise
 from ..pair import FIT, GROWN, Pair, relative_gap
 from ..record import Step
-from .finding import Diagnosis, fits, numbers, previous, shortened
+from .finding import Diagnosis, equal_in, fits, numbers, previous, sentence, shortened
 
 
 def cleared_before_step(pair: Pair) -> Diagnosis | None:
@@ -512,11 +512,7 @@ def grown_rounding(pair: Pair) -> Diagnosis | None:
 
 def other_loss(pair: Pair) -> Diagnosis:
     """The gradient differs in a way that has no simple name."""
-    evidence = []
-    same = [name for name in ("batch", "mode", "forward output") if _same(pair, name)]
-    if same:
-        text = ", ".join(same[:-1]) + " and " + same[-1] if len(same) > 1 else same[0]
-        evidence.append(f"{text.capitalize()} {'are' if len(same) > 1 else 'is'} equal.")
+    evidence = sentence(equal_in(pair, "batch", "mode", "forward output"))
     losses = [step.losses for step in pair.steps]
     made = pair.structure(pair.index)
     if made:
@@ -548,13 +544,3 @@ def other_loss(pair: Pair) -> Diagnosis:
         "each loop equal to itself? Run it twice and compare.)",
         evidence,
     )
-
-
-def _same(pair: Pair, aspect: str) -> bool:
-    """Return whether an aspect was seen in both runs, and is equal."""
-    calls = [step.calls for step in pair.steps]
-    if not all(calls) or pair.differs(aspect, pair.index):
-        return False
-    if aspect == "forward output":
-        return pair.same_output(pair.index)
-    return aspect != "batch" or all(call.inputs for side in calls for call in side)
