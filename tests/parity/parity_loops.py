@@ -182,19 +182,11 @@ def _loop(plan: Plan, model: nn.Module, fabric: L.Fabric | None) -> None:
                 loss = plan.compute(model, batch, Place(epoch, index))
             loss = loss / plan.accumulate if plan.divide else loss
             fabric.backward(loss) if fabric else loss.backward()
+            if (index + 1) % plan.accumulate == 0 or index + 1 == len(batches):
+                _update(plan, model, optimizer)
+                if scheduler and plan.interval == "step":
+                    scheduler.step()
             if scheduler and plan.interval == "batch":
-                scheduler.step()
-            if (index + 1) % plan.accumulate and index + 1 < len(batches):
-                continue
-            if plan.clip_norm:
-                nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
-            if plan.clip_value:
-                nn.utils.clip_grad_value_(model.parameters(), plan.clip_value)
-            optimizer.step()
-            plan.after_step(original)
-            if plan.zero_grad == "after":
-                optimizer.zero_grad()
-            if scheduler and plan.interval == "step":
                 scheduler.step()
         if plan.validation:
             if plan.eval:
@@ -205,6 +197,18 @@ def _loop(plan: Plan, model: nn.Module, fabric: L.Fabric | None) -> None:
         plan.end_epoch(original, epoch)
         if scheduler and plan.interval == "epoch":
             scheduler.step()
+
+
+def _update(plan: Plan, model: nn.Module, optimizer) -> None:
+    """Clip and make a step."""
+    if plan.clip_norm:
+        nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
+    if plan.clip_value:
+        nn.utils.clip_grad_value_(model.parameters(), plan.clip_value)
+    optimizer.step()
+    plan.after_step(model)
+    if plan.zero_grad == "after":
+        optimizer.zero_grad()
 
 
 class Lit(L.LightningModule):

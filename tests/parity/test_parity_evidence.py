@@ -57,3 +57,18 @@ def test_the_moment_is_when_the_blamed_generator_parts():
     text = " ".join(report.explain().split())
     assert "torch's generator is in another state" in text and "Python" not in text
     assert f"The states part by step {EPOCH + 1}." in text
+
+
+# Learning rates
+
+
+def warmup(first):
+    return lambda optimizer: torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + first) / 16)
+    )
+
+
+def test_a_schedule_that_begins_otherwise_is_no_other_argument_of_the_optimizer():
+    report = explained(Plan(scheduler=warmup(1)), scheduler=warmup(2.5))
+    assert said(report) == "learning rate @1: other learning rate"
+    assert "The optimizers were given different learning rates." not in report.diagnosis.cause

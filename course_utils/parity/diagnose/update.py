@@ -175,7 +175,12 @@ def other_learning_rate(pair: Pair) -> Diagnosis:
         evidence += [
             f"Group {i + 1} of {len(sides[0])} holds {_members(pair, i)}." for i in apart[:3]
         ]
-    if pair.index == 0:
+    if pair.index == 0 and any(trace.schedules for trace in pair.traces):
+        cause = (
+            "The learning rates of the first step differ: the optimizers were given different "
+            "ones, or the schedulers begin otherwise, or were stepped before it in one run."
+        )
+    elif pair.index == 0:
         cause = "The optimizers were given different learning rates."
     elif not any(schedule.steps for trace in pair.traces for schedule in trace.schedules):
         cause = (
