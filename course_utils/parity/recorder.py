@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from .aside import aside, plain
 from .chance import parted, random_states, torch_state
 from .environment import environment
 from .fingerprint import (
@@ -71,7 +73,10 @@ def _safely(method: Callable) -> Callable:
         if self.follows is False:
             return None
         try:
-            return method(self, *args)
+            if plain():
+                return method(self, *args)
+            with aside():
+                return method(self, *args)
         except Exception as error:
             where = method.__name__.removeprefix("on_")
             self.note(f"The doctor could not follow a {where} ({type(error).__name__}: {error}).")
@@ -342,9 +347,10 @@ class Recorder(Watcher):
             if not self._rich or gradient.numel() > LARGE_OUTPUT:
                 return
             try:
-                call.gradient += (fingerprint(gradient),)
-                if call.gradient_sample is None:
-                    call.gradient_sample = sample([gradient])
+                with nullcontext() if plain() else aside():
+                    call.gradient += (fingerprint(gradient),)
+                    if call.gradient_sample is None:
+                        call.gradient_sample = sample([gradient])
             except Exception:  # a gradient that cannot be read is only missing in a report
                 self.note("The gradient of an output was not seen.")
 
