@@ -228,6 +228,8 @@ def tensors_in(value: object, depth: int = 0) -> Iterator[Tensor]:
 
 def _portions(tensors: Sequence[Tensor]) -> Iterator[list[tuple[int, Tensor]]]:
     """Yield the values in portions of about a chunk: small tensors together, large ones cut."""
+    if not tensors:
+        return
     if all(map(_simple, tensors)) and sum(tensor.numel() for tensor in tensors) <= CHUNK:
         yield [(number, tensor.detach().reshape(-1)) for number, tensor in enumerate(tensors)]
         return
@@ -256,6 +258,7 @@ def _simple(tensor: Tensor) -> bool:
         and tensor.dtype == torch.float32
         and tensor.is_cpu
         and tensor.layout == torch.strided
+        and not tensor.is_nested
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     )
 
