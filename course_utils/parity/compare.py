@@ -97,7 +97,8 @@ def _final_buffers(pair: Pair) -> tuple[dict, dict]:
 def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     """Return whether all tensors are equal in order; a NaN equals a NaN, as its bits do."""
     return len(a) == len(b) and all(
-        torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+        (one.shape, one.dtype) == (other.shape, other.dtype)
+        and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
         for one, other in zip(a.values(), b.values(), strict=True)
     )
 
