@@ -1,8 +1,10 @@
 """From what is seen of a running loop to the records of its steps."""
 
+import sys
+import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import wraps
 from typing import TYPE_CHECKING
 
@@ -65,24 +67,27 @@ DROPOUTS = nn.modules.dropout._DropoutNd
 MODE_SENSITIVE = (DROPOUTS, NORMS, nn.RReLU)
 
 
-def _safely(method: Callable) -> Callable:
-    """Turn whatever goes wrong in the doctor's own work into a note: the program goes on."""
+def _beside(method: Callable) -> Callable:
+    """Call a method only while a model is followed, and beside the program's modes."""
 
     @wraps(method)
-    def careful(self, *args):
+    def called(self, *args):
         if self.follows is False:
             return None
-        try:
-            if plain():
-                return method(self, *args)
-            with aside():
-                return method(self, *args)
-        except Exception as error:
-            where = method.__name__.removeprefix("on_")
-            self.note(f"The doctor could not follow a {where} ({type(error).__name__}: {error}).")
-            return None
+        if plain():
+            return method(self, *args)
+        with aside():
+            return method(self, *args)
 
-    return careful
+    return called
+
+
+class _Inside(threading.local):
+    """Which modules are being called, in each thread by itself."""
+
+    def __init__(self):
+        self.stack: list[list] = []  # of calls: name, pass, layer, entry?, module
+        self.entered = 0  # how many modules with parameters are being called
 
 
 class Recorder(Watcher):
@@ -98,8 +103,7 @@ class Recorder(Watcher):
         self.parameters: list[nn.Parameter] = []
         self.numbers: dict[int, int] = {}
         self.values = 0  # in all parameters
-        self.stack: list[list] = []  # of calls: name, pass, layer, entry?, module
-        self.entered = 0  # how many modules with parameters are being called
+        self.inside = _Inside()
         self.layered = False  # whether the layers of the present pass are looked at
         self.pending: list[Call] = []
         self.open: Call | None = None  # a pass to which parts called one by one may belong
@@ -139,6 +143,11 @@ class Recorder(Watcher):
         self.first = True  # whether no pass was seen yet
         self.changed = False
 
+    def on_failure(self, event: str, error: Exception) -> None:
+        """Turn what goes wrong in the doctor's own work into a note: the program goes on."""
+        where = event.removeprefix("on_").replace("_", " ")
+        self.note(f"The doctor could not follow a {where} ({type(error).__name__}: {error}).")
+
     def note(self, text: str) -> None:
         """Keep a remark for the report, once, and a few at most."""
         text = " ".join(text.split())[:300]
@@ -151,15 +160,23 @@ class Recorder(Watcher):
         """Begin to watch a model."""
         self.model = model
         self.follows = True
-        self.trace.seed = random_states()
-        self._learn_names()
-        self._keep_start()
+        try:
+            self.trace.seed = random_states()
+            self._learn_names()
+            self._keep_start()
+        except Exception as error:
+            self.on_failure("start", error)
 
     def _learn_names(self) -> None:
         self.names = {id(module): name for name, module in self.model.named_modules()}
         self.acting = [m for m in self.model.modules() if _can_matter(m)]
-        self.parameters = list(self.model.parameters())
+        before, self.parameters = self.parameters, list(self.model.parameters())
         self.numbers = {id(p): number for number, p in enumerate(self.parameters)}
+        self.counts, self.old = (
+            {self.numbers[id(before[n])]: count for n, count in counts.items()
+             if id(before[n]) in self.numbers}
+            for counts in (self.counts, self.old)
+        )  # fmt: skip
         self.values = sum(p.numel() for p in self.parameters if not is_lazy(p))
         self.trace.modules = [
             (name, type(module).__name__, _described(module))
@@ -169,8 +186,27 @@ class Recorder(Watcher):
 
     def _keep_start(self) -> None:
         self.trace.start = Snapshot(
-            _copies(self.model.named_parameters()), _copies(self.model.named_buffers())
+            self._copies(self.model.named_parameters()), self._copies(self.model.named_buffers())
         )
+
+    def _copies(self, named) -> dict[str, Tensor]:
+        """Return copies on the CPU of all tensors that have values."""
+        found = {}
+        for name, tensor in named:
+            try:
+                if not is_lazy(tensor):
+                    found[name] = next(iter(readable(dense(tensor)))).clone()
+            except UnreadableError as error:
+                self.note(f"The values of {name} were not seen: {error}.")
+        return found
+
+    def _buffers(self) -> dict[str, bytes]:
+        """Return the fingerprints of all buffers that have values."""
+        found = {}
+        for name, buffer in self.model.named_buffers():
+            with suppress(UnreadableError):  # it was noted at the start
+                found[name] = fingerprint(buffer)
+        return found
 
     @property
     def _rich(self) -> bool:
@@ -192,29 +228,30 @@ class Recorder(Watcher):
 
     # Forward passes
 
-    @_safely
+    @_beside
     def on_call(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """Note what a module of the model gets, or the mode of a layer of another network."""
         name = self.names.get(id(module))
         if name is None:  # what torch.compile wrapped is called in its wrapper's place
-            name = self.names.get(id(module.__dict__.get("_modules", {}).get("_orig_mod")))
+            inner = module.__dict__.get("_modules")
+            name = self.names.get(id(inner.get("_orig_mod"))) if isinstance(inner, dict) else None
         if name is None:
             if _acts_by_mode(module):
                 self.beside[id(module)] = module, module.training
             return
-        if self.entered and not self.layered:
+        if self.inside.entered and not self.layered:
             return  # inside a pass whose layers are not looked at
         frame = [name, None, None, False, module]
-        self.stack.append(frame)
+        self.inside.stack.append(frame)
         holds = _has_parameters(module)
         recomputed = torch._C._current_graph_task_id() != -1
         if recomputed:
             self._begin_layer(frame, module, args, kwargs, again=True)
             return
         if holds:
-            self.entered += 1
+            self.inside.entered += 1
             frame[3] = True
-            if self.entered == 1:
+            if self.inside.entered == 1:
                 self.layered = self._layered
                 self._enter(frame, name, args, kwargs)
         self._begin_layer(frame, module, args, kwargs)
@@ -259,8 +296,7 @@ class Recorder(Watcher):
             self.first = False
             self.changed = self._weights_changed(call)
         if self._rich:
-            buffers = [b for b in self.model.buffers() if b is not None]
-            call.buffers = digest_of(fingerprint(b) for b in buffers)
+            call.buffers = digest_of(self._buffers().values())
         self._event("forward")
         self.pending.append(call)
         self.open, self.parts = call, {name}
@@ -301,14 +337,14 @@ class Recorder(Watcher):
         frame[2] = Layer(frame[0], inputs, b"", again, random)
         call.layers.append(frame[2])
 
-    @_safely
+    @_beside
     def on_return(self, module: nn.Module, output: object, failed: bool) -> None:
         """Note what a module of the model returned."""
-        if not self.stack or self.stack[-1][4] is not module:
+        if not self.inside.stack or self.inside.stack[-1][4] is not module:
             return
-        _, call, layer, counted, _ = self.stack.pop()
+        _, call, layer, counted, _ = self.inside.stack.pop()
         if counted:
-            self.entered -= 1
+            self.inside.entered -= 1
         if failed:
             return
         outputs = [tensor for tensor in tensors_in(output)]
@@ -317,7 +353,7 @@ class Recorder(Watcher):
                 read = fingerprint if layer.again else self._seen
                 layer.output = digest_of(read(tensor) for tensor in outputs)
                 self.layer_values += sum(tensor.numel() for tensor in outputs)
-            if counted and self.entered == 0 and call is not None:
+            if counted and self.inside.entered == 0 and call is not None:
                 self._leave(call, outputs)
         except UnreadableError as error:
             self.note(f"Outputs of a forward pass were not seen: {error}.")
@@ -344,15 +380,15 @@ class Recorder(Watcher):
     def _marker(self, call: Call) -> Callable[[Tensor], None]:
         def mark(gradient: Tensor) -> None:
             call.used = True
-            if not self._rich or gradient.numel() > LARGE_OUTPUT:
-                return
             try:
+                if not self._rich or gradient.numel() > LARGE_OUTPUT:
+                    return
                 with nullcontext() if plain() else aside():
                     call.gradient += (fingerprint(gradient),)
                     if call.gradient_sample is None:
                         call.gradient_sample = sample([gradient])
-            except Exception:  # a gradient that cannot be read is only missing in a report
-                self.note("The gradient of an output was not seen.")
+            except Exception as error:  # what cannot be read is only missing in a report
+                self.on_failure("gradient of an output", error)
 
         return mark
 
@@ -385,7 +421,7 @@ class Recorder(Watcher):
 
     # Backward passes and gradients
 
-    @_safely
+    @_beside
     def on_backward(self, tensors: object, options: dict) -> None:
         """Note the loss, and the operations that lead to it."""
         losses = [t for t in tensors_in(tensors) if t.numel() == 1]
@@ -411,7 +447,7 @@ class Recorder(Watcher):
                 self.counts.pop(number)
                 self.old.pop(number, None)
 
-    @_safely
+    @_beside
     def on_backward_end(self) -> None:
         """Count the backward pass for the parameters that it reached."""
         reached = [
@@ -428,12 +464,12 @@ class Recorder(Watcher):
             self._event(self.backward)
         self.open = None
 
-    @_safely
+    @_beside
     def on_grad(self, create_graph: bool) -> None:
         """Note a gradient that was asked for by itself."""
         self._event("grad (create_graph)" if create_graph else "grad")
 
-    @_safely
+    @_beside
     def on_zero_grad(self, owner: object) -> None:
         """Note that gradients were set to zero."""
         if isinstance(owner, Optimizer):
@@ -448,7 +484,7 @@ class Recorder(Watcher):
             place = self._place(owner) if isinstance(owner, Optimizer) else 0
             self._event(f"zero_grad {place + 1}" if place else "zero_grad")
 
-    @_safely
+    @_beside
     def on_clip(self, parameters: list, kind: str, limit: float, found: float) -> None:
         """Note that gradients were clipped."""
         listed = [parameters] if isinstance(parameters, Tensor) else parameters
@@ -456,7 +492,7 @@ class Recorder(Watcher):
             self._event(f"clip by {kind}")
             self.clips.append(Clip(float(limit), float(found)))
 
-    @_safely
+    @_beside
     def on_scaler(self, what: str, optimizer: Optimizer | None) -> None:
         """Note what a gradient scaler does."""
         if optimizer is None or self._place(optimizer) is not None:
@@ -468,7 +504,7 @@ class Recorder(Watcher):
 
     # Optimizer steps
 
-    @_safely
+    @_beside
     def on_step(self, optimizer: Optimizer) -> None:
         """Keep what was before the first step."""
         if self._place(optimizer) is None:
@@ -477,16 +513,18 @@ class Recorder(Watcher):
         if not self.trace.steps:  # the weights may have been loaded or moved since the `with` line
             before = self.trace.start
             self._learn_names()
-            self.trace.start = Snapshot(_copies(self.model.named_parameters()), before.buffers)
+            self.trace.start = Snapshot(self._copies(self.model.named_parameters()), before.buffers)
             self.trace.initialised = not _alike(before.parameters, self.trace.start.parameters)
             self.trace.device = next(self.model.parameters()).device.type
             self.trace.environment = environment(self.trace.device)
             if dist.is_available() and dist.is_initialized():
                 self.trace.worker = dist.get_rank(), dist.get_world_size()
 
-    @_safely
+    @_beside
     def on_step_end(self, optimizer: Optimizer) -> None:
         """Make the record of the step."""
+        if _within_its_own_step(optimizer):
+            return
         with torch.no_grad():
             self._record_step(optimizer)
 
@@ -517,7 +555,7 @@ class Recorder(Watcher):
             gradient, weight = digest_of(evidence.gradients), digest_of(evidence.weights)
         else:
             gradient, weight = digest_of(digests(gradients)), digest_of(digests(mine))
-        buffers = [b for b in self.model.buffers()]
+        buffers = evidence.buffers if evidence else self._buffers()
         steps.append(
             Step(
                 optimizer=place,
@@ -533,7 +571,7 @@ class Recorder(Watcher):
                 frozen=self._shared(tuple(not p.requires_grad for p in mine)),
                 gradient=gradient,
                 weight=weight,
-                buffer=digest_of(fingerprint(b) for b in buffers),
+                buffer=digest_of(buffers.values()),
                 groups=groups,
                 events=self._shared(tuple(self.events)),
                 backwards=max((self.counts.get(n, 0) for n in owned), default=0),
@@ -569,7 +607,7 @@ class Recorder(Watcher):
             weight_top=of_weights.top,
             gradients=of_gradient.digests,
             weights=of_weights.digests,
-            buffers={name: fingerprint(b) for name, b in self.model.named_buffers()},
+            buffers=self._buffers(),
             graph=self.graph,
             evaluations=tuple(self.evaluated),
             clips=tuple(self.clips),
@@ -610,7 +648,7 @@ class Recorder(Watcher):
 
     # Schedulers and loaders
 
-    @_safely
+    @_beside
     def on_schedule(self, scheduler: object, metric: object) -> None:
         """Note a scheduler's step, and how it is set up."""
         optimizer = getattr(scheduler, "optimizer", None)
@@ -631,12 +669,12 @@ class Recorder(Watcher):
         self.scheduled[number] += 1
         self._event("schedule")
 
-    @_safely
+    @_beside
     def before_loader(self) -> bytes:
         """Return the state of the random generators before a pass over a loader begins."""
         return random_states()
 
-    @_safely
+    @_beside
     def on_loader(self, loader: DataLoader, iterator: object, before: bytes) -> None:
         """Note a pass over a loader."""
         if id(loader) not in self.loaders:
@@ -665,7 +703,7 @@ class Recorder(Watcher):
             if len(self.iterators) > 16:  # those that were left, or are done
                 self.iterators.pop(next(iter(self.iterators)))
 
-    @_safely
+    @_beside
     def on_indices(self, iterator: object, indices: object) -> None:
         """Note which samples a loader has chosen for its next batch."""
         if id(iterator) not in self.iterators:
@@ -698,8 +736,8 @@ class Recorder(Watcher):
             return
         if not self.trace.steps and self.had_backward and self._weights_now() != self.unchanged:
             self.trace.by_hand += 1
-        self.trace.end.parameters = _copies(self.model.named_parameters())
-        start, end = self.trace.start.buffers, _copies(self.model.named_buffers())
+        self.trace.end.parameters = self._copies(self.model.named_parameters())
+        start, end = self.trace.start.buffers, self._copies(self.model.named_buffers())
         self.trace.end.buffers = {
             name: buffer
             for name, buffer in end.items()
@@ -759,6 +797,20 @@ def _unwrapped(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
+# PyTorch puts the same function around `step` of each class of optimizers.
+AROUND_STEP = Optimizer.profile_hook_step(lambda optimizer: None).__code__
+
+
+def _within_its_own_step(optimizer: Optimizer) -> bool:
+    """Return whether a `step` has called that of the class above, whose end is not the end."""
+    frame, count = sys._getframe(1), 0
+    while frame is not None and count < 2:
+        if frame.f_code is AROUND_STEP:
+            count += optimizer in frame.f_locals.get("args", ())[:1]
+        frame = frame.f_back
+    return count > 1
+
+
 def _sizes(step: Step) -> tuple[int, ...]:
     return tuple(call.size for call in step.calls)
 
@@ -808,14 +860,7 @@ def _length(dataset: object) -> int:
 
 def _alike(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(
-        one.shape == two.shape and torch.allclose(one, two, rtol=0, atol=0, equal_nan=True)
+        (one.shape, one.dtype) == (two.shape, two.dtype)
+        and torch.allclose(one, two, rtol=0, atol=0, equal_nan=True)
         for one, two in zip(a.values(), b.values(), strict=True)
     )
-
-
-def _copies(named) -> dict[str, Tensor]:
-    return {
-        name: next(iter(readable(dense(tensor)))).clone()
-        for name, tensor in named
-        if not is_lazy(tensor)
-    }

@@ -25,10 +25,14 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 LOCK = threading.RLock()
 WATCHERS: list["Watcher"] = []
 UNDO: list[Callable[[], None]] = []
+SCHEDULING: set[int] = set()  # the schedulers, by identity, that are being stepped
 
 
 class Watcher:
-    """What may be told of: a trace overrides what it wants to know. No method may raise."""
+    """What may be told of: a trace overrides what it wants to know."""
+
+    def on_failure(self, event: str, error: Exception) -> None:
+        """One of the other methods has raised an exception, which does not reach the program."""
 
     def on_call(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A module is about to be called."""
@@ -115,24 +119,59 @@ def _install() -> None:
     _wrap(torch.amp.GradScaler, "unscale_", _unscaling)
     _wrap(DataLoader, "__iter__", _loading)
     _wrap(_BaseDataLoaderIter, "_next_index", _choosing)
-    before = register_optimizer_step_pre_hook(lambda o, a, k: _tell("on_step", o))
-    after = register_optimizer_step_post_hook(lambda o, a, k: _tell("on_step_end", o))
+    before = register_optimizer_step_pre_hook(_step_begins)
+    after = register_optimizer_step_post_hook(_step_ends)
     UNDO.extend([before.remove, after.remove])
 
 
 def _tell(event: str, *values: object) -> None:
     for watcher in tuple(WATCHERS):
-        getattr(watcher, event)(*values)
+        _told(watcher, event, *values)
 
 
-def _wrap(place: object, name: str, wrapper: Callable[[Callable], Callable]) -> None:
+def _told(watcher: Watcher, event: str, *values: object) -> object:
+    """Tell one watcher; whatever goes wrong in it stays with it."""
+    try:
+        return getattr(watcher, event)(*values)
+    except Exception as error:
+        with suppress(Exception):
+            watcher.on_failure(event, error)
+        return None
+
+
+# A compiled step calls its hooks, which are not to be compiled with it.
+
+
+@torch._disable_dynamo
+def _step_begins(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+    _tell("on_step", optimizer)
+
+
+@torch._disable_dynamo
+def _step_ends(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+    _tell("on_step_end", optimizer)
+
+
+class _Teller:
+    """Tells the watchers, as long as its wrapper is in use: a program may hold on to that."""
+
+    def __init__(self):
+        self.live = True
+
+    def __call__(self, event: str, *values: object) -> None:
+        if self.live:
+            _tell(event, *values)
+
+
+def _wrap(place: object, name: str, wrapper: Callable[[Callable, _Teller], Callable]) -> None:
     """Put a wrapper in a function's place until the last trace ends."""
     own = vars(place).get(name)
-    original = getattr(place, name)
-    replaced = wrapper(original)
+    original, tell = getattr(place, name), _Teller()
+    replaced = wrapper(original, tell)
     setattr(place, name, replaced)
 
     def undo() -> None:
+        tell.live = False
         if vars(place).get(name) is not replaced:
             return  # somebody else has put another function there meanwhile: leave theirs
         if own is None:
@@ -156,131 +195,137 @@ def _overriding(kind: type, name: str) -> set[type]:
 # The wrappers. Each calls the original exactly as it was called.
 
 
-def _calling(original: Callable) -> Callable:
+def _calling(original: Callable, tell: _Teller) -> Callable:
     @wraps(original)
     def __call__(self, *args, **kwargs):  # noqa: N807
-        if not WATCHERS or tracing():
+        if not tell.live or tracing():
             return original(self, *args, **kwargs)
-        _tell("on_call", self, args, kwargs)
+        tell("on_call", self, args, kwargs)
         try:
             output = original(self, *args, **kwargs)
         except BaseException:
-            _tell("on_return", self, None, True)
+            tell("on_return", self, None, True)
             raise
-        _tell("on_return", self, output, False)
+        tell("on_return", self, output, False)
         return output
 
     return __call__
 
 
-def _backward(original: Callable) -> Callable:
+def _backward(original: Callable, tell: _Teller) -> Callable:
     @wraps(original)
     def backward(tensors, *args, **kwargs):
         if tracing():
             return original(tensors, *args, **kwargs)
-        _tell("on_backward", tensors, kwargs)
+        tell("on_backward", tensors, kwargs)
         result = original(tensors, *args, **kwargs)
-        _tell("on_backward_end")
+        tell("on_backward_end")
         return result
 
     return backward
 
 
-def _grad(original: Callable) -> Callable:
+def _grad(original: Callable, tell: _Teller) -> Callable:
     @wraps(original)
     def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=False, *a, **k):
         if not tracing():
-            _tell("on_grad", bool(create_graph))
+            tell("on_grad", bool(create_graph))
         return original(outputs, inputs, grad_outputs, retain_graph, create_graph, *a, **k)
 
     return grad
 
 
-def _zeroing(original: Callable) -> Callable:
+def _zeroing(original: Callable, tell: _Teller) -> Callable:
     @wraps(original)
     def zero_grad(self, *args, **kwargs):
         result = original(self, *args, **kwargs)
         if not tracing():
-            _tell("on_zero_grad", self)
+            tell("on_zero_grad", self)
         return result
 
     return zero_grad
 
 
-def _clipping_norm(original: Callable) -> Callable:
+def _clipping_norm(original: Callable, tell: _Teller) -> Callable:
     @wraps(original)
     def _clip_grads_with_norm_(parameters, max_norm, total_norm, *args, **kwargs):
         single = isinstance(parameters, torch.Tensor)
         parameters = [parameters] if single else list(parameters)
         if not tracing():
             with suppress(Exception):
-                _tell("on_clip", parameters, "norm", float(max_norm), float(total_norm))
+                tell("on_clip", parameters, "norm", float(max_norm), float(total_norm))
         return original(parameters, max_norm, total_norm, *args, **kwargs)
 
     return _clip_grads_with_norm_
 
 
-def _clipping_value(original: Callable) -> Callable:
+def _clipping_value(original: Callable, tell: _Teller) -> Callable:
     @wraps(original)
     def clip_grad_value_(parameters, clip_value, *args, **kwargs):
         parameters = parameters if isinstance(parameters, torch.Tensor) else list(parameters)
         if not tracing():
-            _tell("on_clip", parameters, "value", clip_value, float("nan"))
+            tell("on_clip", parameters, "value", clip_value, float("nan"))
         return original(parameters, clip_value, *args, **kwargs)
 
     return clip_grad_value_
 
 
-def _scheduling(original: Callable) -> Callable:
+def _scheduling(original: Callable, tell: _Teller) -> Callable:
     @wraps(original)
     def step(self, *args, **kwargs):
-        result = original(self, *args, **kwargs)
-        metric = args[0] if args else kwargs.get("metrics")
-        _tell("on_schedule", self, metric)
+        if id(self) in SCHEDULING:  # called by the `step` of a subclass, which is told of
+            return original(self, *args, **kwargs)
+        SCHEDULING.add(id(self))
+        try:
+            result = original(self, *args, **kwargs)
+        finally:
+            SCHEDULING.discard(id(self))
+        tell("on_schedule", self, args[0] if args else kwargs.get("metrics"))
         return result
 
     return step
 
 
-def _scaling(original: Callable) -> Callable:
+def _scaling(original: Callable, tell: _Teller) -> Callable:
     @wraps(original)
     def scale(self, outputs):
-        _tell("on_scaler", "scale", None)
+        tell("on_scaler", "scale", None)
         return original(self, outputs)
 
     return scale
 
 
-def _unscaling(original: Callable) -> Callable:
+def _unscaling(original: Callable, tell: _Teller) -> Callable:
     @wraps(original)
     def unscale_(self, optimizer):
-        _tell("on_scaler", "unscale", optimizer)
+        tell("on_scaler", "unscale", optimizer)
         return original(self, optimizer)
 
     return unscale_
 
 
-def _loading(original: Callable) -> Callable:
+def _loading(original: Callable, tell: _Teller) -> Callable:
     @wraps(original)
     def __iter__(self):  # noqa: N807
-        before = [watcher.before_loader() for watcher in tuple(WATCHERS)]
+        watchers = tuple(WATCHERS) if tell.live else ()
+        before = [(watcher, _told(watcher, "before_loader")) for watcher in watchers]
         iterator = original(self)
-        for watcher, seen in zip(tuple(WATCHERS), before, strict=False):
-            watcher.on_loader(self, iterator, seen)
+        for watcher, seen in before:
+            _told(watcher, "on_loader", self, iterator, seen)
         return iterator
 
     return __iter__
 
 
-def _choosing(original: Callable) -> Callable:
+def _choosing(original: Callable, tell: _Teller) -> Callable:
     @wraps(original)
     def _next_index(self):
         try:
             indices = original(self)
         except StopIteration:
-            _tell("on_indices", self, None)
+            tell("on_indices", self, None)
             raise
-        _tell("on_indices", self, indices)
+        tell("on_indices", self, indices)
         return indices
 
     return _next_index
