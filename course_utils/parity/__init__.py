@@ -9,9 +9,9 @@ print(report)                              # the verdict; where they differ, and
 report.assert_identical()
 """
 
-from course_utils.parity.compare import compare
-from course_utils.parity.join import join
-from course_utils.parity.report import Difference, ParityError, Report
-from course_utils.parity.trace import Trace, trace
+from .compare import compare
+from .join import join
+from .report import Difference, ParityError, Report
+from .trace import Trace, trace
 
 __all__ = ["Difference", "ParityError", "Report", "Trace", "compare", "join", "trace"]

@@ -2,14 +2,20 @@
 
 import torch
 
-from course_utils.parity.diagnose import diagnose
-from course_utils.parity.pair import Pair
-from course_utils.parity.report import Difference, Report
-from course_utils.parity.trace import Trace
+from .diagnose import diagnose, surroundings
+from .pair import Pair
+from .report import Difference, Report
+from .trace import Trace
 
 NO_STEPS = (
     "{name} recorded no optimizer step, so there is nothing to compare. Put the training inside "
     "the `with trace(model)` block, and trace the very model whose parameters the optimizer has."
+)
+
+BY_HAND = (
+    "{name} recorded no optimizer step, but its weights change after `backward()`: the loop "
+    "updates them by hand (as `p -= lr * p.grad`), and such steps cannot be seen. Let "
+    "`torch.optim.SGD(model.parameters(), lr)` make the same update, and trace that."
 )
 
 
@@ -50,6 +56,8 @@ def _check(trace: object, name: str) -> None:
             f"compare() takes two traces, but {name} is a {type(trace).__name__}: "
             "use the name after `as` in `with trace(model) as name:`."
         )
+    if not trace.steps and trace.by_hand:
+        raise ValueError(BY_HAND.format(name=name))
     if not trace.steps:
         raise ValueError(NO_STEPS.format(name=name))
 
@@ -73,14 +81,24 @@ def _find(pair: Pair) -> None:
         pair.aspect = "length"
     elif not _equal(pair.a.end.parameters, pair.b.end.parameters):
         pair.aspect = "final weights"
-    elif not _equal(pair.a.end.buffers, pair.b.end.buffers):
+    elif not _equal(*_final_buffers(pair)):
         pair.aspect = "final buffers"
+
+
+def _final_buffers(pair: Pair) -> tuple[dict, dict]:
+    """Return the buffers at the end that both models have, whichever of the runs changed them."""
+    found = ({}, {})
+    for names in pair.buffer_names:
+        for side, trace, name in zip(found, pair.traces, names, strict=True):
+            side[names[0]] = trace.end.buffers.get(name, trace.start.buffers[name])
+    return found
 
 
 def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     """Return whether all tensors are equal in order; a NaN equals a NaN, as its bits do."""
     return len(a) == len(b) and all(
-        torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+        (one.shape, one.dtype) == (other.shape, other.dtype)
+        and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
         for one, other in zip(a.values(), b.values(), strict=True)
     )
 
@@ -113,8 +131,8 @@ def _facts(pair: Pair) -> list[tuple[str, str]]:
         ("learning rates", f"{len(steps):,} steps"),
         ("weights after each step", f"{len(steps):,} steps, every value"),
     ]
-    if pair.a.end.buffers:
-        facts.append(("buffers after each step", f"{len(pair.a.end.buffers)} tensors"))
+    if pair.buffer_names:
+        facts.append(("buffers after each step", f"{len(pair.buffer_names)} tensors"))
     if not batches:
         facts = [fact for fact in facts if fact[0] != "batches"]
     differing = pair.harmless()
@@ -129,4 +147,8 @@ def _notes(pair: Pair) -> list[str]:
     elif pair.aspect != "length" and len(pair.a.steps) != len(pair.b.steps):
         lengths = pair.say("{:,} steps", len(pair.a.steps), len(pair.b.steps))
         notes.append(f"The runs also have different lengths ({lengths}).")
+    if pair.aspect and not pair.rounding:
+        notes += surroundings(pair)
+    for trace, name in zip(pair.traces, pair.names, strict=True):
+        notes += [f"{name}: {note}" for note in trace.notes]
     return notes

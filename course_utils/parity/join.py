@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 
-from course_utils.parity.fingerprint import fingerprint
-from course_utils.parity.record import Step
-from course_utils.parity.report import ParityError
-from course_utils.parity.trace import Trace
+from .fingerprint import fingerprint
+from .record import Step
+from .report import ParityError
+from .trace import Trace
 
 
 def join(traces: Sequence[Trace]) -> Trace:
@@ -56,8 +56,8 @@ def _check(first: Trace, other: Trace, rank: int) -> None:
         )
     for number, (a, b) in enumerate(zip(first.steps, other.steps, strict=True), start=1):
         for what, mine, theirs in (
-            ("gradients", a.gradients, b.gradients),
-            ("weights", a.weights, b.weights),
+            ("gradients", a.gradient, b.gradient),
+            ("weights", a.weight, b.weight),
         ):
             if mine != theirs:
                 raise ParityError(

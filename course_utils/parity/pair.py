@@ -1,14 +1,16 @@
 """Two traces side by side: where their numbers first part, and by how much."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from math import isfinite
 
 import torch
 from torch import Tensor
 
-from course_utils.parity.record import Step
-from course_utils.parity.trace import Trace
+from .layers import Parting, counterparts, part, seen
+from .record import Step
+from .trace import Trace
 
 # What a step is made of, cause before effect. Each numeric result (left) is explained by the
 # first of its causes (right) that differs; the last of them is the result itself.
@@ -24,7 +26,7 @@ ASPECTS: dict[str, Callable[[Step], object]] = {
     "mode": lambda step: tuple(call.modes for call in step.calls),
     "precision": lambda step: tuple((call.autocast, call.dtype) for call in step.calls),
     "forward output": lambda step: step.outputs,
-    "gradient": lambda step: step.gradients,
+    "gradient": lambda step: step.gradient,
     "learning rate": lambda step: step.learning_rates,
     "optimizer": lambda step: (
         step.optimizer,
@@ -32,7 +34,7 @@ ASPECTS: dict[str, Callable[[Step], object]] = {
         step.warm,
         [(group.settings, group.members) for group in step.groups],
     ),
-    "update": lambda step: step.weights,
+    "update": lambda step: step.weight,
     "evaluations": lambda step: step.evaluations_training,
 }
 
@@ -44,7 +46,7 @@ BY_PASS = ("batch", "mode", "precision", "forward output")
 LATENT = ("learning rate", "optimizer")
 
 # In which aspects rounding can show first, and which ones it leaves equal throughout.
-ROUNDED = ("forward output", "gradient", "update")
+ROUNDED = ("batch", "forward output", "gradient", "update")
 EXACT = ("parameters", "batch", "mode", "precision", "learning rate", "optimizer")
 
 # A difference is of rounding size if it is under 128 units in the last place (relative, over the
@@ -52,6 +54,10 @@ EXACT = ("parameters", "batch", "mode", "precision", "learning rate", "optimizer
 # of the distance that the weights travelled, before a longer run no longer proves anything.
 ROUNDING_ULPS = 128
 GROWN = 1e-2
+# A loss that is suddenly so many times further from its twin than ever before was not rounded.
+LEAP = 50
+# What rounding makes of a gradient in single precision.
+SINGLE = ROUNDING_ULPS * torch.finfo(torch.float32).eps
 # How exactly two numbers must agree that a fault makes equal, and not the chance of rounding.
 FIT = 1e-3
 
@@ -67,6 +73,9 @@ class Pair:
     aspect: str = ""
     noise: bool = False  # whether the very first difference is of rounding size
     rounding: bool = False  # whether all differences are
+    first: tuple[int, str] | None = None  # where the runs part at all, be it by rounding
+    leap: int | None = None  # the step where another loss shows behind the rounding
+    _partings: dict[int, Parting | None] = field(default_factory=dict)
 
     @property
     def common(self) -> int:
@@ -74,23 +83,80 @@ class Pair:
         return min(len(self.a.steps), len(self.b.steps))
 
     @property
+    def traces(self) -> tuple[Trace, Trace]:
+        """Both traces."""
+        return self.a, self.b
+
+    @property
     def steps(self) -> tuple[Step, Step]:
         """The two records of the step in which the runs part."""
-        return self.a.steps[self.index], self.b.steps[self.index]
+        return self.at(self.index)
+
+    def at(self, index: int) -> tuple[Step, Step]:
+        """Return the two records of a step."""
+        return self.a.steps[index], self.b.steps[index]
+
+    @property
+    def explained(self) -> bool:
+        """Whether both records of the step were kept with what explains them."""
+        return all(step.evidence is not None for step in self.steps)
 
     def say(self, template: str, a: object, b: object) -> str:
         """Fill a template twice, once for each run: `raw loop: 3 batches, Lightning: 4 batches`."""
         one, other = (template.format(value) for value in (a, b))
         return f"{self.names[0]}: {one}; {self.names[1]}: {other}"
 
+    @cached_property
+    def layer_names(self) -> dict[str, str] | None:
+        """The name in the second model of each layer of the first."""
+        return counterparts(self.a, self.b)
+
+    def parting(self, index: int) -> Parting | None:
+        """Return the layer in which the forward passes of a step part, if layers were seen."""
+        if index not in self._partings:
+            self._partings[index] = part(*self.at(index), self.layer_names)
+        return self._partings[index]
+
+    def entered_alike(self, index: int) -> bool:
+        """Return whether both runs call the same modules, and not one the whole, one its parts."""
+        a, b = (
+            {(call.entry in self._whole(trace) or call.entry, call.parts) for call in step.calls}
+            for trace, step in zip(self.traces, self.at(index), strict=True)
+        )
+        return a == b or not seen(*self.at(index)) or self.layer_names is None
+
+    def _whole(self, trace: Trace) -> tuple[str, ...]:
+        """Return the names of the whole network: the traced module's, or the only one's in it."""
+        names = [name.split(".")[0] for name, _, _ in trace.modules]
+        return ("", names[0]) if len(set(names)) == 1 and "." in trace.modules[0][0] else ("",)
+
     def differs(self, aspect: str, index: int) -> bool:
         """Return whether the two runs differ in an aspect of a step."""
         if aspect == "buffers":
-            return self._buffers(self.a, index) != self._buffers(self.b, index)
+            return self._buffers_differ(index)
+        if aspect in BY_PASS and not self.entered_alike(index):
+            return self._differs_by_layer(aspect, index)
         look = ASPECTS[aspect]
-        a, b = look(self.a.steps[index]), look(self.b.steps[index])
+        a, b = (look(step) for step in self.at(index))
         if aspect in BY_PASS and a != b and self.regrouped(index):
             return aspect in ("mode", "precision") and set(a) != set(b)
+        if aspect in BY_PASS and a != b and len(a) != len(b):
+            return self._differs_in_parts(aspect, a, b)
+        return a != b
+
+    def _differs_in_parts(self, aspect: str, a: tuple, b: tuple) -> bool:
+        """Compare steps of different numbers of passes: what both have, and the rest if batches."""
+        return aspect == "batch" or any(one != two for one, two in zip(a, b, strict=False))
+
+    def _differs_by_layer(self, aspect: str, index: int) -> bool:
+        found = self.parting(index)
+        if aspect == "batch":
+            return found is not None and found.what == "input"
+        if aspect == "forward output":
+            return found is not None and found.what == "output"
+        a, b = (
+            {(c.modes, c.autocast)[aspect == "precision"] for c in s.calls} for s in self.at(index)
+        )
         return a != b
 
     def regrouped(self, index: int) -> bool:
@@ -99,7 +165,7 @@ class Pair:
         So it is with a batch whose gradient is added up from smaller ones, and with workers that
         share it. Whether they mean the same, the gradients show.
         """
-        a, b = self.a.steps[index].calls, self.b.steps[index].calls
+        a, b = (step.calls for step in self.at(index))
         totals = [(sum(c.size for c in calls), sum(c.content for c in calls)) for calls in (a, b)]
         parts = [sorted(call.inputs for call in calls) for calls in (a, b)]
         several = min(len(a), len(b)) > 0 and max(len(a), len(b)) > 1
@@ -115,33 +181,50 @@ class Pair:
             for result, causes in CAUSES.items():
                 if self.differs(result, index):
                     self.index, self.aspect = index, self._cause(causes, index)
+                    self.first = self.index, self.aspect
                     self._look_past_rounding()
                     return
 
     def _cause(self, causes: tuple[str, ...], index: int) -> str:
         """Return the first cause that differs here and was not seen to be harmless before."""
-        same_output = (
-            any(self.a.steps[index].outputs)
-            and not self.regrouped(index)
-            and not self.differs("forward output", index)
-        )
+        same_output = self.same_output(index)
         for cause in causes[:-1]:
             if not self.differs(cause, index) or (same_output and cause in BY_OUTPUT):
+                continue
+            if cause == "forward output" and self._moved_within(index):
                 continue
             if cause in LATENT or not index or not self.differs(cause, index - 1):
                 return cause
         return causes[-1]
 
+    def same_output(self, index: int) -> bool:
+        """Return whether all forward passes of a step were seen to return the same."""
+        return (
+            any(self.a.steps[index].outputs)
+            and not self.regrouped(index)
+            and len(self.a.steps[index].calls) == len(self.b.steps[index].calls)
+            and not self.differs("forward output", index)
+        )
+
+    def _moved_within(self, index: int) -> bool:
+        """Return whether the passes part only after weights were updated inside the step.
+
+        LBFGS evaluates its closure several times, and moves the weights between.
+        """
+        a, b = (step.calls for step in self.at(index))
+        repeated = all(len(calls) > 1 and calls[0].inputs == calls[1].inputs for calls in (a, b))
+        return repeated and bool(a[0].output) and a[0].output == b[0].output
+
+    # Rounding
+
     def _look_past_rounding(self) -> None:
-        gradient, weights = self._gaps(self.index)
-        # Adam enlarges the rounding of tiny gradients, so weights count only if they part first.
-        first = weights if self.aspect == "update" else gradient
-        self.noise = self.aspect in ROUNDED and first <= self._small()
+        self.noise = self.aspect in ROUNDED and self._rounded(self.index)
         if not self.noise:
             return
         clipped = self._clipped_at()
+        leap = self.leap = self._leap()
         for index in range(self.index, self.common):
-            found = "gradient" if index == clipped else self._beyond_rounding(index)
+            found = self._beyond_rounding(index) or ("gradient" if index in (clipped, leap) else "")
             if found:
                 self.index, self.aspect = index, found
                 return
@@ -149,28 +232,108 @@ class Pair:
             self.index, self.aspect = None, "length"
         elif self.a.idle[1] != self.b.idle[1] and self.a.end.buffers:
             self.index, self.aspect = None, "final buffers"
-        elif self._drift() <= GROWN:
+        elif self.drift() <= GROWN:
             self.rounding = True
         else:
             self.index, self.aspect = None, "final weights"
 
+    def _rounded(self, index: int) -> bool:
+        """Return whether the first difference of all is no larger than rounding makes it."""
+        gradient, weights = self.gaps(index)
+        # Adam enlarges the rounding of tiny gradients, so weights count only if they part first.
+        first = weights if self.aspect == "update" else gradient
+        if first > self.small():
+            return False
+        # From the same outputs, a loss can only round in the format in which it is computed. What
+        # is in it beside, and passes the model no gradient, as the loss of a probe, does not count.
+        other_loss = self.same_output(index) and self.loss_gap(index) > self.small_loss(index)
+        return not (other_loss and gradient > SINGLE) and self.structure(index) is None
+
+    def loss_gap(self, index: int) -> float:
+        """Return the largest difference of the losses of a step, relative to them; 0 if unseen."""
+        a, b = (step.losses for step in self.at(index))
+        if len(a) != len(b) or not a or self.regrouped(index):
+            return 0.0
+        gaps = [abs(x - y) / max(abs(x), abs(y), 0.1) for x, y in zip(a, b, strict=True)]
+        return max(gaps) if all(map(isfinite, gaps)) else float("inf")
+
+    def small_loss(self, index: int) -> float:
+        """Return what counts as rounding of a loss, in the number format that it has."""
+        kinds = [getattr(torch, step.loss_dtype or "float32", None) for step in self.at(index)]
+        formats = [kind for kind in kinds if kind is not None and kind.is_floating_point]
+        return ROUNDING_ULPS * max(torch.finfo(kind).eps for kind in formats)
+
+    def _leap(self) -> int | None:
+        """Return the first step where loss and gradient part far more than they ever did before.
+
+        Weights that are a little off move a loss a little. What makes its difference leap, while
+        the weights are as close as before, is another loss. (The gradient alone may leap by
+        rounding, where a ReLU falls on the other side of zero.)
+        """
+        losses = gradients = 0.0
+        for index in range(self.index, self.common):
+            loss, near = self.loss_gap(index), self.small_loss(index)
+            gradient, _ = self.gaps(index)
+            weights = self.gaps(index - 1)[1] if index else 0.0
+            if not isfinite(loss) or not isfinite(weights):
+                return None
+            leapt = loss > LEAP * max(losses, near / LEAP, weights)
+            if leapt and gradient > max(LEAP * gradients, SINGLE):
+                return index
+            losses, gradients = max(losses, loss), max(gradients, gradient)
+        return None
+
+    def structure(self, index: int) -> tuple[str, float] | None:
+        """Return what the difference of two gradients is made of, if that is no rounding.
+
+        `weights` with a factor: the one gradient is the other plus so many times the weights, as
+        a penalty on their squares adds it; `signs`: plus so many times their signs.
+        """
+        if index is None or any(step.evidence is None for step in self.at(index)):
+            return None
+        a, b = (step.evidence for step in self.at(index))
+        moved = index > 0 and self.differs("update", index - 1)
+        if moved or a.gradient_sample.shape != b.gradient_sample.shape:
+            return None
+        gap = a.gradient_sample.double() - b.gradient_sample.double()
+        if not isfinite(float(gap.norm())) or float(gap.norm()) == 0:
+            return None
+        weights = (a.weight_sample.double() + b.weight_sample.double()) / 2
+        for what, direction in (("weights", weights), ("signs", weights.sign())):
+            if float(direction.norm()) == 0:
+                continue
+            factor = float(gap @ direction / (direction @ direction))
+            if float((gap - factor * direction).norm()) < 0.2 * float(gap.norm()):
+                return what, factor
+        return None
+
     def _beyond_rounding(self, index: int) -> str:
         """Return the aspect in which a step differs by more than rounding, if there is one."""
+        apart, start = self.gaps(index)[0] > self.small(), self.first[0]
         for aspect in EXACT:
-            if self.differs(aspect, index):
+            if not self.differs(aspect, index):
+                continue
+            # What differed in the first step as well, and did no more than round, does no more now.
+            if aspect not in BY_OUTPUT or (apart and not self.differs(aspect, start)):
                 return aspect
         if self.differs("evaluations", index) and self.a.end.buffers:
             return "buffers"
         if self.differs("evaluations", index) and self.a.random:
             return "forward output"
-        return "gradient" if self._gaps(index)[0] > GROWN else ""
+        return "gradient" if self.gaps(index)[0] > GROWN else ""
 
-    def _gaps(self, index: int) -> tuple[float, float]:
-        """Return how far apart the gradients of a step are, and the weights after it."""
-        a, b = self.a.steps[index], self.b.steps[index]
+    def gaps(self, index: int) -> tuple[float, float]:
+        """Return how far apart the gradients of a step are, and the weights after it.
+
+        Zero where they are equal, and where a step was kept without what tells it.
+        """
+        a, b = self.at(index)
+        if a.evidence is None or b.evidence is None:
+            return 0.0, 0.0
+        a, b = a.evidence, b.evidence
         return (
-            relative_gap(a.gradient_projection, b.gradient_projection),
-            relative_gap(a.weight_projection, b.weight_projection),
+            relative_gap(a.gradient_sketch, b.gradient_sketch),
+            relative_gap(a.weight_sketch, b.weight_sketch),
         )
 
     def _clipped_at(self) -> int | None:
@@ -179,8 +342,11 @@ class Pair:
         The largest gradient value of two steps is never exactly the same but by a limit.
         """
         tops = [
-            [step.gradient_max for step in trace.steps[: self.common]] for trace in (self.a, self.b)
+            [step.gradient_max for step in trace.steps[: self.common] if step.evidence]
+            for trace in self.traces
         ]
+        if not all(tops) or len(tops[0]) != len(tops[1]):
+            return None
         for clipped, free in (tops, tops[::-1]):
             limit = max(clipped)
             if clipped.count(limit) > 1 and max(free) > limit * (1 + FIT):
@@ -194,53 +360,107 @@ class Pair:
             for aspect in ASPECTS
             if aspect not in CAUSES
             and any(self.differs(aspect, index) for index in range(self.common))
+            and not (aspect == "optimizer" and self._same_settings())
         ]
+
+    def _same_settings(self) -> bool:
+        """Return whether the optimizers are set up alike, be they other objects or not."""
+        return all(
+            (a.kind, a.groups) == (b.kind, b.groups)
+            for a, b in zip(self.a.steps, self.b.steps, strict=False)
+        )
 
     def where(self) -> str:
         """Name the first tensor that differs, for aspects that are made of named tensors."""
-        a, b = self.steps
-        if self.aspect in ("gradient", "update"):
+        if self.aspect in ("gradient", "update") and self.explained:
+            a, b = self.steps
             names = [list(self.a.start.parameters)[i] for i in a.owned]
-            return _first(names, ASPECTS[self.aspect](a), ASPECTS[self.aspect](b))
+            both = (
+                (a.gradients, b.gradients) if self.aspect == "gradient" else (a.weights, b.weights)
+            )
+            return _first(names, *both)
         if self.aspect == "buffers":
-            both = (self._buffers(trace, self.index) for trace in (self.a, self.b))
-            return _first(list(self.a.end.buffers), *both)
+            return next(iter(self.other_buffers(self.index)), "")
+        if self.aspect in ("batch", "forward output"):
+            found = self.parting(self.index)
+            return found.layer if found and found.what == "output" else ""
         return ""
 
-    def _buffers(self, trace: Trace, index: int) -> tuple[bytes | None, ...]:
-        return tuple(trace.steps[index].buffers.get(name) for name in trace.end.buffers)
+    # Buffers
+
+    @cached_property
+    def buffer_names(self) -> list[tuple[str, str]]:
+        """The names of the buffers that both models have and a run has changed, in pairs.
+
+        By name, or by place where both have as many. What only one of them keeps, as a running
+        loss, is nothing that the other could differ in.
+        """
+        names = [list(trace.start.buffers) for trace in self.traces]
+        if len(names[0]) == len(names[1]):
+            both = list(zip(*names, strict=True))
+        else:
+            both = [(name, name) for name in names[0] if name in names[1]]
+            if not both:
+                tails = {name.partition(".")[2]: name for name in names[1]}
+                both = [(name, tails[name]) for name in names[0] if name in tails]
+        changed = [trace.end.buffers.keys() for trace in self.traces]
+        return [(a, b) for a, b in both if a in changed[0] or b in changed[1]]
+
+    def other_buffers(self, index: int) -> list[str]:
+        """Return the buffers that differ after a step, by their names in the first model."""
+        a, b = (step.evidence for step in self.at(index))
+        if a is None or b is None:
+            return []
+        pairs = self.buffer_names
+        return [one for one, two in pairs if a.buffers.get(one) != b.buffers.get(two)]
+
+    def _buffers_differ(self, index: int) -> bool:
+        a, b = self.at(index)
+        if a.buffer == b.buffer or not self.buffer_names:
+            return False
+        if a.evidence and b.evidence:
+            return bool(self.other_buffers(index))
+        return len(self.a.start.buffers) == len(self.b.start.buffers)
+
+    # The end
 
     def largest_difference(self) -> float:
         """Return the largest difference of any weight at the end, over all weights."""
-        ends = (trace.end.parameters.values() for trace in (self.a, self.b))
-        pairs = [(a.double(), b.double()) for a, b in zip(*ends, strict=True) if a.numel()]
+        ends = (trace.end.parameters.values() for trace in self.traces)
+        pairs = [(_wide(a), _wide(b)) for a, b in zip(*ends, strict=True) if a.numel()]
         return max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
 
-    def _drift(self) -> float:
+    def drift(self) -> float:
         """Return how far apart the final weights are, in units of the distance travelled.
 
         Left out are weights whose gradients are zero but for rounding, as those of a bias before
         batch norm are: Adam makes full steps of them, which have no effect.
         """
-        small, shares = self._small(), {}
+        small, shares = self.small(), {}
         for step in (*self.a.steps, *self.b.steps):
-            for number, norm in zip(step.owned, step.gradient_norms, strict=True):
-                share = norm / step.gradient_norm if norm else 0.0
+            if step.evidence is None:
+                continue
+            total = sum(norm**2 for norm in step.evidence.gradient_norms) ** 0.5
+            for number, norm in zip(step.owned, step.evidence.gradient_norms, strict=True):
+                share = norm / total if norm else 0.0
                 shares[number] = max(share, shares.get(number, 0.0))
         idle = {number for number, share in shares.items() if 0 < share <= small}
         snapshots = (s.parameters.values() for s in (self.a.start, self.a.end, self.b.end))
         start, a, b = (
-            torch.cat([t.double().flatten() for i, t in enumerate(ts) if i not in idle])
+            torch.cat([_wide(t).flatten() for i, t in enumerate(ts) if i not in idle])
             for ts in snapshots
         )
         return relative_gap(a, b, scale=a - start)
 
-    def _small(self) -> float:
+    def small(self) -> float:
         """Return what counts as rounding, by the coarsest number format that took part."""
         dtypes = {tensor.dtype for tensor in self.a.start.parameters.values()}
-        dtypes |= {getattr(torch, call.dtype, None) for call in self.steps[0].calls}
+        index = self.first[0] if self.first else self.index
+        dtypes |= {
+            getattr(torch, c.dtype, None) for s in self.at(index) for c in s.calls if c.dtype
+        }
         formats = [d for d in dtypes if isinstance(d, torch.dtype) and d.is_floating_point]
-        return min(GROWN, ROUNDING_ULPS * max(torch.finfo(d).eps for d in formats))
+        return min(GROWN, ROUNDING_ULPS * max((torch.finfo(d).eps for d in formats), default=1e-7))
 
 
 def relative_gap(a: Tensor, b: Tensor, scale: Tensor | None = None) -> float:
@@ -255,6 +475,11 @@ def relative_gap(a: Tensor, b: Tensor, scale: Tensor | None = None) -> float:
     if gap == 0:
         return 0.0
     return gap / size if size > 0 and isfinite(gap) else float("inf")
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Return values in double precision, complex ones as two each."""
+    return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).double()
 
 
 def _first(names: list[str], a: tuple, b: tuple) -> str:

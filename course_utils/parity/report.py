@@ -5,7 +5,7 @@ from html import escape
 from math import isnan
 from textwrap import fill
 
-from course_utils.parity.diagnose import Diagnosis
+from .diagnose import Diagnosis
 
 COLOURS = {"identical": "#00735c", "equal within rounding": "#8a6d00", "different": "#b23c00"}
 MARKS = {"identical": "✓", "equal within rounding": "≈", "different": "✗"}

@@ -93,6 +93,18 @@ def repeating_loader() -> DataLoader:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a run is: its epoch, and which batch of it."""
+
+    epoch: int
+    batch: int
+
+
+def nothing(*_) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run does. The last block of fields is only there to be done wrong."""
 
@@ -103,14 +115,19 @@ class Plan:
     optimizer: Callable = adam()
     parameters: Callable = nn.Module.parameters
     scheduler: Callable | None = None
-    interval: str = "epoch"
+    interval: str = "epoch"  # or "step" (of the optimizer), "batch"
     accumulate: int = 1
     clip_norm: float | None = None
     clip_value: float | None = None
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
     prepare: Callable[[Tensor], Tensor] = lambda x: x
+    objective: Callable | None = None  # (model, batch, place) -> loss: replaces these two
     validation: Callable[[], DataLoader] | None = None
     autocast: bool = False
+    start_epoch: Callable[[nn.Module, int], None] = nothing
+    after_step: Callable[[nn.Module], None] = nothing
+    end_epoch: Callable[[nn.Module, int], None] = nothing
+    module: type | None = None  # the LightningModule, if not `Lit`
     trainer: tuple = ()  # more arguments for the Trainer, as pairs
     no_grad: bool = True  # whether the raw loop validates without gradients
 
@@ -121,6 +138,13 @@ class Plan:
     rebuild_loader: bool = False
     rebuild_optimizer: bool = False
     finish: Callable[[nn.Module], None] = lambda model: None
+
+    def compute(self, model: nn.Module, batch: tuple, place: Place) -> Tensor:
+        """Return the loss of a batch."""
+        if self.objective:
+            return self.objective(model, batch, place)
+        x, y = batch
+        return self.loss(model(self.prepare(x)), y)
 
 
 def raw(plan: Plan, fabric: bool = False, model: nn.Module | None = None) -> Trace:
@@ -148,25 +172,21 @@ def _loop(plan: Plan, model: nn.Module, fabric: L.Fabric | None) -> None:
             optimizer = plan.optimizer(plan.parameters(original))
         if plan.train:
             model.train()
+        plan.start_epoch(original, epoch)
         if plan.zero_grad == "each epoch":
             optimizer.zero_grad()
-        for index, (x, y) in enumerate(batches):
+        for index, batch in enumerate(batches):
             if index % plan.accumulate == 0 and plan.zero_grad in ("before", "zeros"):
                 optimizer.zero_grad(set_to_none=plan.zero_grad == "before")
             with torch.autocast("cpu", torch.bfloat16, enabled=plan.autocast):
-                loss = plan.loss(model(plan.prepare(x)), y)
+                loss = plan.compute(model, batch, Place(epoch, index))
             loss = loss / plan.accumulate if plan.divide else loss
             fabric.backward(loss) if fabric else loss.backward()
-            if (index + 1) % plan.accumulate and index + 1 < len(batches):
-                continue
-            if plan.clip_norm:
-                nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
-            if plan.clip_value:
-                nn.utils.clip_grad_value_(model.parameters(), plan.clip_value)
-            optimizer.step()
-            if plan.zero_grad == "after":
-                optimizer.zero_grad()
-            if scheduler and plan.interval == "step":
+            if (index + 1) % plan.accumulate == 0 or index + 1 == len(batches):
+                _update(plan, model, optimizer)
+                if scheduler and plan.interval == "step":
+                    scheduler.step()
+            if scheduler and plan.interval == "batch":
                 scheduler.step()
         if plan.validation:
             if plan.eval:
@@ -174,8 +194,21 @@ def _loop(plan: Plan, model: nn.Module, fabric: L.Fabric | None) -> None:
             with torch.set_grad_enabled(not plan.no_grad):
                 for x, y in validation:
                     plan.loss(model(plan.prepare(x)), y)
+        plan.end_epoch(original, epoch)
         if scheduler and plan.interval == "epoch":
             scheduler.step()
+
+
+def _update(plan: Plan, model: nn.Module, optimizer) -> None:
+    """Clip and make a step."""
+    if plan.clip_norm:
+        nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm)
+    if plan.clip_value:
+        nn.utils.clip_grad_value_(model.parameters(), plan.clip_value)
+    optimizer.step()
+    plan.after_step(model)
+    if plan.zero_grad == "after":
+        optimizer.zero_grad()
 
 
 class Lit(L.LightningModule):
@@ -184,8 +217,10 @@ class Lit(L.LightningModule):
         self.plan, self.model = plan, model
 
     def training_step(self, batch, batch_index):
-        x, y = batch
-        return self.plan.loss(self.model(self.plan.prepare(x)), y)
+        return self.loss_of(batch, batch_index)
+
+    def loss_of(self, batch, batch_index):
+        return self.plan.compute(self.model, batch, Place(self.current_epoch, batch_index))
 
     def validation_step(self, batch, batch_index):
         x, y = batch
@@ -195,12 +230,24 @@ class Lit(L.LightningModule):
         optimizer = self.plan.optimizer(self.plan.parameters(self.model))
         if not self.plan.scheduler:
             return optimizer
-        scheduler = {"scheduler": self.plan.scheduler(optimizer), "interval": self.plan.interval}
+        self.scheduler = self.plan.scheduler(optimizer)
+        if self.plan.interval == "batch":
+            return optimizer
+        scheduler = {"scheduler": self.scheduler, "interval": self.plan.interval}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def on_train_batch_end(self, *_):
+        if self.plan.interval == "batch":
+            self.scheduler.step()
+        self.plan.after_step(self.model)
+
+    def on_train_epoch_end(self):
+        self.plan.end_epoch(self.model, self.current_epoch)
 
     # The faults
 
     def on_train_epoch_start(self):
+        self.plan.start_epoch(self.model, self.current_epoch)
         if not self.plan.train and self.current_epoch:
             self.model.eval()
         if self.plan.rebuild_optimizer and self.current_epoch:
@@ -211,7 +258,9 @@ class Lit(L.LightningModule):
             super().on_validation_model_eval()
 
     def optimizer_zero_grad(self, epoch, batch_index, optimizer):
-        if self.plan.zero_grad in ("before", "after") or (
+        if self.plan.zero_grad == "zeros":
+            optimizer.zero_grad(set_to_none=False)
+        elif self.plan.zero_grad in ("before", "after") or (
             self.plan.zero_grad == "each epoch" and batch_index == 0
         ):
             super().optimizer_zero_grad(epoch, batch_index, optimizer)
@@ -225,7 +274,7 @@ def lightning(plan: Plan, model: nn.Module | None = None) -> Trace:
     torch.manual_seed(plan.seed)
     model = model or plan.model()
     with trace(model) as record:
-        fit(Lit(plan, model), plan)
+        fit((plan.module or Lit)(plan, model), plan)
         plan.finish(model)
     return record
 

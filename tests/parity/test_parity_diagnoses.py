@@ -322,10 +322,10 @@ FAULTS = {
     "no scheduler per epoch": Fault(
         "learning rate",
         EPOCH + 1,
-        "other learning rate",
+        "scheduler per epoch in one, not in the other",
         Plan(scheduler=step_schedule),
         {"scheduler": None},
-        "{faulty}: 0.01; {correct}: 0.009",
+        "{correct} steps its scheduler after each epoch, {faulty} does not",
     ),
     "other learning rate": Fault(
         "learning rate",

@@ -17,7 +17,7 @@ from parity_loops import (
     raw,
     sgd,
 )
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.optim import optimizer as optim
 
@@ -26,7 +26,7 @@ from course_utils.parity.fingerprint import content, fingerprint, projection
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
-BACKWARD = Tensor.backward
+BACKWARD, CALL = torch.autograd.backward, nn.Module.__call__
 
 
 def step(model, x=None, factor=1.0):
@@ -48,10 +48,10 @@ def test_nothing_stays_behind():
     before = hooks(model)
     with trace(model) as record:
         assert hooks(model) != before
-        assert Tensor.backward is not BACKWARD
+        assert torch.autograd.backward is not BACKWARD
         step(model)
     assert hooks(model) == before
-    assert Tensor.backward is BACKWARD
+    assert torch.autograd.backward is BACKWARD and nn.Module.__call__ is CALL
     step(model)
     assert len(record.steps) == 1
 
@@ -63,7 +63,7 @@ def test_nothing_stays_behind_after_an_exception():
         step(model)
         model(torch.ones(2, 5))
     assert hooks(model) == before
-    assert Tensor.backward is BACKWARD
+    assert torch.autograd.backward is BACKWARD and nn.Module.__call__ is CALL
     assert len(record.steps) == 1
     assert list(record.end.parameters) == list(record.start.parameters)
 
@@ -105,7 +105,7 @@ def test_two_models_at_once():
         step(other)
         step(one)
     assert (len(first.steps), len(second.steps)) == (2, 1)
-    assert Tensor.backward is BACKWARD
+    assert torch.autograd.backward is BACKWARD and nn.Module.__call__ is CALL
     assert hooks(one) == hooks(mlp())
 
 
@@ -176,8 +176,8 @@ def test_steps_are_counted_from_one_and_losses_kept():
 def test_a_loop_whose_loss_was_not_seen():
     model = mlp()
     with trace(model) as record:
-        loss = model(torch.ones(2, 6)).sum()
-        torch.autograd.backward(loss)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)  # as torch.func computes them
         torch.optim.SGD(model.parameters(), 0.1).step()
     assert record.losses[0] != record.losses[0]
     assert isinstance(compare(record, record).plot(), Figure)

@@ -153,7 +153,7 @@ def test_workers_that_part_are_not_joined(faults, complaint):
 
 def test_weights_changed_in_one_worker_are_found():
     first, second = worker_traces()
-    second.steps[2] = replace(second.steps[2], weights=first.steps[1].weights)
+    second.steps[2] = replace(second.steps[2], weight=first.steps[1].weight)
     with pytest.raises(ParityError, match="weights of workers 0 and 1 part at step 3"):
         join([first, second])
 

@@ -1,0 +1,328 @@
+"""Finders for the batch: other samples, another order, other values."""
+
+from ..pair import Pair
+from ..record import Pass, Step
+from ..trace import Trace
+from .finding import (
+    PASSES,
+    Diagnosis,
+    agreement,
+    evaluations,
+    listed,
+    other_random,
+    random_parted,
+)
+
+
+def other_accumulation(pair: Pair) -> Diagnosis | None:
+    """One run takes more batches to a step."""
+    a, b = (step.calls for step in pair.steps)
+    if len(a) == len(b) or not a or not b or a[0].inputs != b[0].inputs or not a[0].inputs:
+        return None
+    repeated = any(len({call.inputs for call in calls}) < len(calls) for calls in (a, b))
+    if repeated:  # a batch that is looked at twice is no second batch
+        return None
+    return Diagnosis(
+        "accumulation in one",
+        "The runs take different numbers of batches to one optimizer step.",
+        "Give the Trainer `accumulate_grad_batches` as many batches as the raw loop adds up before "
+        "`optimizer.step()` (or 1 where it adds up none). The Trainer also steps at the end of an "
+        "epoch, where fewer batches are left.",
+        [pair.say("{} forward passes in this step", len(a), len(b))],
+    )
+
+
+def dropped_last(pair: Pair) -> Diagnosis | None:
+    """One run leaves out the last batch of an epoch, which is not full."""
+    passes = [_training_pass(trace, pair.index) for trace in pair.traces]
+    if None in passes or passes[0].drop_last == passes[1].drop_last:
+        return None
+    sizes = [[call.size for call in step.calls] for step in pair.steps]
+    if sizes[0] == sizes[1]:
+        return None
+    name = pair.names[0 if passes[0].drop_last else 1]
+    return Diagnosis(
+        "drop_last",
+        f"{name} leaves out the last batch of each epoch, which is not full (`drop_last=True`); "
+        "the other run takes it.",
+        "Give both loaders the same `drop_last` (False is the default).",
+        [pair.say("batches of {}", *sizes), agreement(pair)],
+    )
+
+
+def hidden_state(pair: Pair) -> Diagnosis | None:
+    """One run hands on what the model returned the time before, the other does not."""
+    if not pair.index:
+        return None
+    carried = [_carried(trace, pair.index) for trace in pair.traces]
+    if bool(carried[0]) == bool(carried[1]):
+        return None
+    one = 0 if carried[0] else 1
+    return Diagnosis(
+        "hidden state",
+        f"{pair.names[one]} hands what the model returned in the step before on to the next one "
+        f"(the state of a recurrent network); {pair.names[1 - one]} gives it something else, such "
+        "as zeros.",
+        "Keep the state on the LightningModule and hand it on, detached: `self.hidden = "
+        "hidden.detach()`. Set it back at the same moments on both sides.",
+        [
+            f"An input of {pair.names[one]} is an output of its step before, bit for bit; not so "
+            f"in {pair.names[1 - one]}."
+        ],
+    )
+
+
+def _carried(trace: Trace, index: int) -> bool:
+    before = {output for call in trace.steps[index - 1].calls for output in call.output}
+    return any(seen in before for call in trace.steps[index].calls for seen in call.inputs)
+
+
+def order_repeats(pair: Pair) -> Diagnosis | None:
+    """One run sees the same order again in each epoch."""
+    repeating = [_repeats(trace, pair.index) for trace in pair.traces]
+    if repeating[0] == repeating[1]:
+        return None
+    name = pair.names[repeating.index(True)]
+    return Diagnosis(
+        "other batch order: one run repeats its order",
+        f"{name} goes through the data in the same order again: its loader, or the loader's "
+        "generator, is rebuilt with the same seed for each epoch, or it does not shuffle.",
+        "Build the loader once, outside the epoch loop, with `shuffle=True`.",
+        [f"{name} starts again with its first batch; the other run does not."],
+    )
+
+
+def validation_in_one(pair: Pair) -> Diagnosis | None:
+    """One run drew random numbers for a validation pass that the other does not have."""
+    counts = evaluations(pair)
+    if counts[0] == counts[1] or pair.index == 0 or _same_samples(pair):
+        return None
+    drawing = [_drawing_passes(trace, pair.index) for trace in pair.traces]
+    if drawing[0] == drawing[1] and all(trace.passes for trace in pair.traces):
+        return None  # whatever was validated, no pass over a loader drew for it
+    return Diagnosis(
+        "other batch order: validation in one loop only",
+        "Only one run went through a validation loader, or it did so more often. Each pass over a "
+        "DataLoader draws from the global generator, and shifts the next shuffle.",
+        "Validate at the same moments in both, or give the validation loader a generator of its "
+        "own: `DataLoader(…, generator=torch.Generator().manual_seed(seed))`.",
+        [pair.say(PASSES, *counts)],
+    )
+
+
+def validation_draws(pair: Pair) -> Diagnosis | None:
+    """Random numbers were drawn while validating, in one run or more of them there."""
+    found = random_parted(pair)
+    counts = evaluations(pair)
+    if found is None or found[1] != "validation" or not all(counts):
+        return None
+    index, _, sources = found
+    return Diagnosis(
+        "validation draws",
+        "While validating, one run draws random numbers that the other does not draw: an "
+        "augmentation that is applied to validation batches as well, dropout, or a shuffled "
+        "validation loader. The training batches after it get other random numbers.",
+        "Augment in training only (`if self.trainer.training` in `on_after_batch_transfer`, a "
+        "transform of the training set alone), or give what validates a generator of its own.",
+        [
+            f"Before step {index + 1:,}, {listed(sources)} generator is in the same state after "
+            "the step before in both runs, and in another one when a validation batch comes.",
+            agreement(pair),
+        ],
+    )
+
+
+def extra_draw(pair: Pair) -> Diagnosis | None:
+    """A loader was looked into in one run only, or something else drew random numbers."""
+    found = random_parted(pair)
+    if found is None or found[2] != ["torch"] or found[1] == "before the trace":
+        return None
+    index, moment, _ = found
+    peeks = [_peeks(trace, index) for trace in pair.traces]
+    evidence = [
+        f"torch's generator is in another state from step {index + 1:,} on"
+        f"{', before its forward pass' if moment == 'forward' else ', after its forward pass'}.",
+        agreement(pair),
+    ]
+    if peeks[0] != peeks[1]:
+        one = 0 if peeks[0] > peeks[1] else 1
+        cause = (
+            f"{pair.names[one]} begins a pass over a loader and leaves it early, as "
+            "`next(iter(loader))` does for a look at one batch. The beginning draws from torch's "
+            "global generator, and shifts what is drawn after it."
+        )
+        mend = (
+            "Look at a batch inside `with torch.random.fork_rng():`, or take it from a loader of "
+            "its own with `generator=`."
+        )
+        evidence.insert(0, f"A loader was begun and left early before step {index + 1:,}.")
+    else:
+        cause = (
+            "In one run something draws from torch's global generator that does not draw in the "
+            "other: a batch looked at, a layer built, a random transform, a metric that samples."
+        )
+        mend = (
+            "Find what runs at that moment in one loop only, and put it inside "
+            "`with torch.random.fork_rng():`, or seed both runs again right after it."
+        )
+    return Diagnosis("extra random draw", cause, mend, evidence)
+
+
+def other_random_data(pair: Pair) -> Diagnosis | None:
+    """The same samples in the same order have other values, which are drawn by chance."""
+    if not _same_samples(pair):
+        return None
+    passes = [_training_pass(trace, pair.index) for trace in pair.traces]
+    sources = other_random(pair)
+    evidence = ["The loaders chose the same samples in the same order; their values differ."]
+    if None not in passes and max(p.workers for p in passes):
+        inits = [p.worker_init or "none" for p in passes]
+        said = [(p.workers, init) for p, init in zip(passes, inits, strict=True)]
+        evidence.append(pair.say("{0[0]} workers, worker_init_fn {0[1]}", *said))
+        if passes[0].workers == passes[1].workers and inits[0] == inits[1]:
+            return None
+        cause = (
+            "The loaders' worker processes draw with other seeds: another number of workers, or "
+            "another `worker_init_fn` (`seed_everything(workers=True)` makes the Trainer add one)."
+        )
+        mend = "Use the same `num_workers` and the same `worker_init_fn` on both sides."
+    elif sources:
+        cause = (
+            f"{listed(sources).capitalize() if sources == ['torch'] else listed(sources)} random "
+            "numbers, which transforms or the dataset draw from, were drawn from once more in one "
+            "run: by a look at a sample, a validation pass, or another seed."
+        )
+        mend = (
+            "Seed all three generators right before training (`seed_everything` does), and look at "
+            "no random sample in between."
+        )
+        evidence.append(f"Before this batch, {listed(sources)} generator is in another state.")
+    else:
+        return None
+    return Diagnosis("other random numbers in the data", cause, mend, [*evidence, agreement(pair)])
+
+
+def full_last_batch(pair: Pair) -> Diagnosis | None:
+    """Both agree until an epoch ends whose last batch is full."""
+    if not pair.index or not _same_content(pair):
+        return None
+    passes = [_training_pass(trace, pair.index) for trace in pair.traces]
+    if any(one is not None and not one.own_generator for one in passes) or "torch" in other_random(
+        pair
+    ):
+        return None
+    sizes = {call.size for step in pair.a.steps[: pair.common] for call in step.calls}
+    if len(sizes) > 1 or pair.common % pair.index:
+        return None
+    return Diagnosis(
+        "other batch order after a full last batch",
+        "At the end of an epoch a raw loop asks its loader for a batch too many, to "
+        "learn that there is none; the Trainer knows the length and does not ask. If the last "
+        "batch was full and the loader has a generator of its own, `RandomSampler` draws from it "
+        "to answer.",
+        "Leave the training loader without `generator=`: it then draws one seed for each epoch "
+        "from the global generator, which both loops do alike.",
+        [agreement(pair), f"All batches are full: {sizes.pop()} samples each."],
+    )
+
+
+def same_data_mixed(pair: Pair) -> Diagnosis | None:
+    """Both see the same samples, in another order."""
+    now = [_content([step]) for step in pair.steps]
+    if now[0] == now[1]:
+        evidence = "The batch holds the same samples in another order within it."
+    elif _same_content(pair):
+        evidence = "Over the whole run both saw the same samples."
+    else:
+        return None
+    return Diagnosis(
+        "other batch order",
+        "Both runs see the same data, shuffled by different random numbers: other seeds, a loader "
+        "built or read at another moment, or one generator shared by several loaders.",
+        "On both sides seed, then build model, loaders and optimizer in the same order, afresh for "
+        "each run: a generator goes on where the last run left it.",
+        [evidence, agreement(pair)],
+    )
+
+
+def other_data(pair: Pair) -> Diagnosis:
+    """The batches hold other numbers."""
+    evidence = [
+        pair.say("batches of {}", *[[call.size for call in s.calls] for s in pair.steps]),
+        agreement(pair),
+    ]
+    cause = (
+        "The inputs are not the same: another order, another split or subset, or another "
+        "normalisation, batch size or augmentation."
+    )
+    if _same_samples(pair):
+        evidence.insert(0, "The loaders chose the same samples, in the same order.")
+        cause = (
+            "The same samples reach the model with other values: another normalisation or "
+            "transform, one applied twice or left out, or another augmentation."
+        )
+    return Diagnosis(
+        "other batches",
+        cause,
+        "Print the first batch of both loaders. If the samples differ, compare split, seed and "
+        "`batch_size`; if only the values do, compare the transforms.",
+        evidence,
+    )
+
+
+def _repeats(trace: Trace, index: int) -> bool:
+    """Return whether a step at or before `index` begins with the first batch again."""
+    first = trace.steps[0].batch
+    later = trace.steps[1:] if index == 0 else trace.steps[1 : index + 1]
+    return bool(first) and any(step.batch == first for step in later)
+
+
+def _content(steps: list[Step]) -> int:
+    return sum(call.content for step in steps for call in step.calls)
+
+
+def _same_content(pair: Pair) -> bool:
+    """Return whether both runs saw the same samples, in whatever order, over their common steps."""
+    a, b = (_content(trace.steps[: pair.common]) for trace in pair.traces)
+    return a == b
+
+
+def _same_samples(pair: Pair) -> bool:
+    """Return whether the loaders chose the same samples for all batches up to this one."""
+    chosen = [_chosen(trace, pair.index) for trace in pair.traces]
+    return bool(chosen[0]) and chosen[0] == chosen[1]
+
+
+def _chosen(trace: Trace, index: int) -> list[bytes]:
+    """Return what the training loader chose up to a step, as far as it was seen."""
+    now = _training_pass(trace, index)
+    if now is None:
+        return []
+    left = [one for one in trace.passes if one is not now and not one.finished and one.batches < 3]
+    mine = {i for i, one in enumerate(trace.passes) if one.loader == now.loader and one not in left}
+    taken = [
+        seen for step in trace.steps[: index + 1] for number, seen in step.loaded if number in mine
+    ]
+    # A loader with workers chooses ahead; what both have chosen by now is compared.
+    return taken[: sum(len(step.calls) for step in trace.steps[: index + 1])]
+
+
+def _training_pass(trace: Trace, index: int) -> Pass | None:
+    """Return the pass over a loader from which a step's batch came, if one was seen."""
+    numbers = [number for step in trace.steps[: index + 1] for number, _ in step.loaded]
+    begun = [one for one in trace.passes if one.step <= index]
+    if numbers:
+        counts = {n: numbers.count(n) for n in set(numbers)}
+        busiest = {trace.passes[n].loader for n in counts if counts[n] == max(counts.values())}
+        begun = [one for one in begun if one.loader in busiest] or begun
+    return begun[-1] if begun else None
+
+
+def _drawing_passes(trace: Trace, index: int) -> int:
+    """Return how many passes over loaders, begun before a step, drew from the global generator."""
+    return sum(one.draws for one in trace.passes if one.step <= index)
+
+
+def _peeks(trace: Trace, index: int) -> int:
+    """Return how many passes over loaders were begun and left after a batch or two."""
+    return sum(not p.finished and p.batches < 3 for p in trace.passes if p.step <= index)
