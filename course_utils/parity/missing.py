@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import frexp, isfinite
+from math import frexp, isclose, isfinite
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ class Junction:
     before: Trace
     after: Trace
     begun: int
+    of_weights: int  # after so many steps the whole run had the weights that it begins with
     at_end: bool  # whether that is where the part before ended
 
     @property
@@ -105,12 +106,24 @@ def weights(junction: Junction, pair: Pair) -> Missing | None:
              if not torch.equal(a, b)]  # fmt: skip
     evidence = [f"{len(other)} of {len(now)} tensors begin otherwise: {shortened(other)}."]
     source = _elsewhere(now, other, junction)
+    step = junction.of_weights
     mend = "Load the weights of the last step, strictly: `model.load_state_dict(saved)`."
     if alike(now, junction.whole.start.parameters):
         cause = "It begins with the weights that the whole run began with: none were loaded."
+    elif step != junction.begun:
+        cause = f"Its weights are those after step {step:,}, the rest goes on from later: weights "
+        cause += "and the other states come from different checkpoints."
     elif source:
         cause = f"Its weights are those of {source} (an average, perhaps), not the model's own."
         mend = "Save both, the model's weights and the averaged ones, and load each into its own."
+    elif beside := _beside(other, junction):
+        return Missing(
+            f"the weights of {beside}",
+            f"{beside} is trained by no optimizer, an average (EMA) perhaps, and begins otherwise: "
+            "it was set up anew, not loaded.",
+            f"Save and load `{beside}.state_dict()` as well, and what it counts.",
+            evidence,
+        )
     elif len(other) < len(now):
         cause = "Some weights were not loaded, or loaded otherwise (`strict=False`, other names)."
     else:
@@ -120,6 +133,15 @@ def weights(junction: Junction, pair: Pair) -> Missing | None:
         )
         mend = "Save the model's own weights after the last step, beside averaged or best ones."
     return Missing("the last weights", cause, mend, evidence)
+
+
+def _beside(other: list[str], junction: Junction) -> str:
+    """Return the name of the part of the model that holds all of these, if nothing trains it."""
+    names = list(junction.whole.start.parameters)
+    trained = {names[number] for step in junction.whole.steps for number in step.owned}
+    heads = {name.partition(".")[0] for name in other}
+    mine = {name for name in trained if name.partition(".")[0] in heads}
+    return heads.pop() if len(heads) == 1 and not mine else ""
 
 
 def _elsewhere(now: dict[str, Tensor], other: list[str], junction: Junction) -> str:
@@ -156,25 +178,19 @@ def buffers(junction: Junction, pair: Pair) -> Missing | None:
 
 def optimizer(junction: Junction, pair: Pair) -> Missing | None:
     """An optimizer that keeps averages begins without any."""
-    trained = {step.optimizer: step for step in junction.whole.steps[: junction.begun]}
-    firsts: dict[int, Step] = {}
-    for step in junction.after.steps:
-        firsts.setdefault(step.optimizer, step)
-    cold = [
-        step for number, step in firsts.items()
-        if number in trained and not step.warm and _keeps_state(step)
-    ]  # fmt: skip
+    cold = _cold(junction)
     if cold:
         kinds = shortened(sorted({step.kind for step in cold}))
-        several = f" ({len(cold)} of {len(firsts)} optimizers)" if len(firsts) > 1 else ""
+        evidence = [f"{kinds} held no state before its first resumed step."]
+        if _base_rate_only(junction):
+            evidence.append(f"{_rates_apart(junction, 0)} It is kept in the optimizer's state.")
         return Missing(
             "the optimizer's state",
-            f"{kinds} begins again without its averages and counters{several}.",
+            f"{kinds} begins again without its averages and counters.",
             SAVE_ALL,
-            [f"{kinds} held no state before its first resumed step."],
+            evidence,
         )
-    same_until = pair.aspect == "update" and pair.index == 0
-    if same_until and _keeps_state(junction.actual):
+    if pair.aspect == "update" and pair.index == 0 and _keeps_state(junction.actual):
         return Missing(
             "the optimizer's state",
             f"{junction.actual.kind} has state, but other than at the end of the first part: "
@@ -186,43 +202,89 @@ def optimizer(junction: Junction, pair: Pair) -> Missing | None:
     return None
 
 
+def _cold(junction: Junction) -> list[Step]:
+    """Return the first resumed step of each optimizer that had trained and has no state now."""
+    trained = {step.optimizer for step in junction.whole.steps[: junction.begun]}
+    firsts: dict[int, Step] = {}
+    for step in junction.after.steps:
+        firsts.setdefault(step.optimizer, step)
+    return [
+        step
+        for number, step in firsts.items()
+        if number in trained and not step.warm and _keeps_state(step)
+    ]
+
+
 def _keeps_state(step: Step) -> bool:
     return step.kind != "SGD" or any(group.settings.get("momentum") for group in step.groups)
 
 
 def scheduler(junction: Junction, pair: Pair) -> Missing | None:
     """The learning rates are others than in the whole run."""
-    then = [step.learning_rates for step in junction.whole.steps]
-    now = [step.learning_rates for step in junction.after.steps]
+    then, now = _rates(junction.whole), _rates(junction.after)
     rest = then[junction.begun :]
     apart = next((i for i, (a, b) in enumerate(zip(rest, now, strict=False)) if a != b), None)
-    if apart is None:
+    if apart is None or (_cold(junction) and _base_rate_only(junction)):
         return None
     step = junction.begun + apart
     stepped = any(one.steps for one in junction.whole.schedules)
-    what = "the scheduler's state" if stepped else "the learning rate"
     one = "The scheduler" if stepped else "The learning rate"
-    if apart == 0 and now[0] == then[0]:
+    later = zip(rest[apart:], now[apart:], strict=False)
+    if apart == 0 and now[0] == then[0] and any(a == b for a, b in later):
+        cause = f"{one} begins with its first value, and only later goes on where it should."
+    elif apart == 0 and now[0] == then[0]:
         cause = f"{one} begins again with its first value."
-    elif now[apart:] == then[step - 1 : step - 1 + len(now) - apart]:
+    elif _near(now[apart:], then[step - 1 :]):
         cause = f"{one} lags one step behind."
-    elif now[apart : len(now) - 1] == then[step + 1 : step + len(now) - apart]:
+    elif _near(now[apart:], then[step + 1 :]):
         cause = f"{one} is one step ahead."
     elif apart:
         cause = f"{one} goes on from the right value, but not from the right place in its course."
     else:
         cause = f"{one} does not go on where the first part ended."
     return Missing(
-        what,
+        "the scheduler's state" if stepped else "the learning rate",
         cause,
-        "Save and load `scheduler.state_dict()`, after building the scheduler (building it sets "
-        "the learning rate to its first value), and before the optimizer's."
+        "Save `scheduler.state_dict()`. When resuming, first build optimizer and scheduler "
+        "(building a scheduler sets the learning rate to its first value), then load both states."
         if stepped
         else SAVE_ALL,
-        [
-            f"At step {step + 1:,} the learning rate is {numbers(now[apart])}; in the whole run "
-            f"it is {numbers(rest[apart])}."
-        ],
+        [_rates_apart(junction, apart)],
+    )
+
+
+def _rates(record: Trace) -> list[tuple]:
+    return [step.learning_rates for step in record.steps]
+
+
+def _near(a: list[tuple], b: list[tuple]) -> bool:
+    """Return whether learning rates are the same as far as both go, but for their last bits."""
+    flat = [pair for one, two in zip(a, b, strict=False) for pair in zip(one, two, strict=False)]
+    known = all(isinstance(rate, (int, float)) for pair in flat for rate in pair)
+    return bool(flat) and known and all(isclose(x, y, rel_tol=1e-9) for x, y in flat)
+
+
+def _rates_apart(junction: Junction, place: int) -> str:
+    step = junction.begun + place
+    now, then = junction.after.steps[place], junction.whole.steps[step]
+    return (
+        f"At step {step + 1:,} the learning rate is {numbers(now.learning_rates)}; in the whole "
+        f"run it is {numbers(then.learning_rates)}."
+    )
+
+
+def _base_rate_only(junction: Junction) -> bool:
+    """Return whether the learning rates begin with another value, but take the same course."""
+    then, now = _rates(junction.whole)[junction.begun :], _rates(junction.after)
+    pairs = list(zip(then, now, strict=False))
+    if not pairs or pairs[0][0] == pairs[0][1]:
+        return False
+    return all(
+        isinstance(rate, (int, float)) and rate for both in pairs for side in both for rate in side
+    ) and all(
+        isclose(b / a, pairs[0][1][group] / pairs[0][0][group], rel_tol=1e-6)
+        for one, two in pairs
+        for group, (a, b) in enumerate(zip(one, two, strict=True))
     )
 
 
@@ -233,9 +295,7 @@ def scaler(junction: Junction, pair: Pair) -> Missing | None:
         return None
     skipped = now.events.count("scale") - then.events.count("scale")
     if skipped > 0:
-        evidence = (
-            f"The scaler skipped {skipped} steps after resuming, none in the whole run there."
-        )
+        evidence = f"The scaler skipped {skipped} steps after resuming, and none in the whole run."
     else:
         factor = _power_of_two(then, now)
         if factor is None:
@@ -257,9 +317,8 @@ def _power_of_two(then: Step, now: Step) -> float | None:
         return None
     factors = {b / a for a, b in zip(then.losses, now.losses, strict=True)}
     factor = factors.pop()
-    return (
-        factor if not factors and factor > 0 and factor != 1 and frexp(factor)[0] == 0.5 else None
-    )
+    other = not factors and factor > 0 and factor != 1
+    return factor if other and frexp(factor)[0] == 0.5 else None
 
 
 def data(junction: Junction, pair: Pair) -> Missing | None:

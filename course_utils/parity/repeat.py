@@ -143,9 +143,7 @@ def _operation(pair: Pair, run: Run) -> Diagnosis:
     evidence = [f"The two runs first differ in the {pair.aspect}{_step(pair)}."]
     place = pair.parting(pair.index) if pair.index is not None else None
     if place is not None and place.what == "output":
-        evidence.append(
-            f"The first layer whose output differs while its input is equal: {place.layer}."
-        )
+        evidence.append(f"Of all layers, the first one with another output is {place.layer}.")
     other = other_random(pair) if pair.index is not None else []
     evidence.append(
         f"It is not {listed(other)} generator: seeding it before each run changes nothing."

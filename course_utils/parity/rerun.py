@@ -170,12 +170,10 @@ def _unequal_to_itself(pair: Pair, repeat: Pair, repeats: list[Pair], runs: list
     names = " and ".join(r.names[0] for r in repeats if r.aspect)
     verb = "are" if sum(bool(r.aspect) for r in repeats) > 1 else "is"
     if _moment(pair) < _moment(repeat):
-        note = (
-            f"Run a second time, {names} {verb} not equal to {_itself(verb)}, from a later step on."
-        )
+        note = f"Run again, {names} {verb} not equal to {_itself(verb)}, from a later step on."
         report = report_of(pair)
     elif repeat.rounding and not pair.rounding:
-        note = f"Run a second time, {names} {verb} equal to {_itself(verb)} only within rounding."
+        note = f"Run again, {names} {verb} equal to {_itself(verb)} only within rounding."
         report = report_of(pair)
     elif repeat.rounding:
         return _rounding_of_itself(pair, repeat, names, verb)

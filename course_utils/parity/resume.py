@@ -41,11 +41,12 @@ def compare_resumed(
     if report is not None:
         return report
     for before, after, last in zip(parts, parts[1:], [*parts[2:], None], strict=False):
-        begun = _begun(whole, before, after, done)
+        of_weights = _weights_of(whole, before, after, done)
+        begun = done if _rest_is_later(whole, after, of_weights, done) else of_weights
         if begun != done:
             early = f"{done - begun:,} before the end of the part before"
             notes.append(f"The run was resumed after step {begun:,}, {early}.")
-        junction = Junction(whole, before, after, begun, at_end=begun == done)
+        junction = Junction(whole, before, after, begun, of_weights, at_end=begun == done)
         report = _resumed(junction, names, last is None)
         report = replace(report, notes=report.notes + notes)
         if report.verdict != "identical":
@@ -129,8 +130,8 @@ def _cold(record: Trace, like: Trace) -> Trace:
     return record
 
 
-def _begun(whole: Trace, before: Trace, after: Trace, done: int) -> int:
-    """Return after how many steps of the whole run a part goes on, by its first weights."""
+def _weights_of(whole: Trace, before: Trace, after: Trace, done: int) -> int:
+    """Return after how many steps the whole run had a part's first weights; else `done`."""
     weights = after.start.parameters
     if alike(weights, before.end.parameters):
         return done
@@ -139,6 +140,20 @@ def _begun(whole: Trace, before: Trace, after: Trace, done: int) -> int:
         if len(step.owned) == len(weights) and _digest(weights, step.owned) == step.weight:
             return number
     return done
+
+
+def _rest_is_later(whole: Trace, after: Trace, of_weights: int, done: int) -> bool:
+    """Return whether batch or learning rate go on from the end, though the weights are older."""
+    if of_weights == done or done >= len(whole.steps):
+        return False
+    now, older, last = after.steps[0], whole.steps[of_weights], whole.steps[done]
+    return any(
+        a == c and a != b and any(a)
+        for a, b, c in (
+            (now.batch, older.batch, last.batch),
+            (now.learning_rates, older.learning_rates, last.learning_rates),
+        )
+    )
 
 
 def _digest(weights: dict[str, Tensor], owned: tuple[int, ...]) -> bytes:
