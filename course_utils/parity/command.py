@@ -71,7 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> ArgumentParser:
     parser = _Parser(PROGRAM, description=HELP, formatter_class=RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run, compare or show")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", title="commands"
+    )
 
     def add(name: str, text: str) -> ArgumentParser:
         return commands.add_parser(

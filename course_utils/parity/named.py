@@ -87,7 +87,9 @@ def _subclasses(kind: type) -> set[type]:
 
 
 def _none_built(name: str) -> str:
-    known = {kind.__name__ for kind in _subclasses(nn.Module)}
-    near = get_close_matches(name.rpartition(".")[2], known, n=3)
-    hint = f" Is it {' or '.join(near)}?" if near and name not in near else ""
+    last = name.rpartition(".")[2]
+    known = {kind.__name__ for kind in _subclasses(nn.Module)} - {last}
+    near = [other for other in known if other.lower() == last.lower()]
+    near = near or get_close_matches(last, known, n=3)
+    hint = f" Is it {' or '.join(near)}?" if near else ""
     return f"No {name} with weights was built.{hint} Give the name of the network's class."

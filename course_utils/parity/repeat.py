@@ -65,32 +65,45 @@ def _not_seeded(pair: Pair, run: Run) -> Diagnosis | None:
         sources, where = other_random(pair), f"before the forward pass of step {pair.index + 1:,}"
     else:
         return None
-    if pair.aspect != "initial weights":  # another state alone proves nothing
-        sources = _enough_to_seed(run, sources)
+    again = ""
+    if sources and pair.aspect != "initial weights":  # another state alone proves nothing
+        sources, again = _tried(run, sources)
     if not sources:
         return None
     evidence = [
         f"The two runs first differ in the {pair.aspect}{_step(pair)}.",
         f"{_capital(listed(sources))} generator was in another state {where}.",
     ]
-    if pair.aspect != "initial weights":
+    if pair.aspect != "initial weights" and not again:
         evidence.append("With it seeded before each of two runs, they are equal.")
+    evidence += [again] if again else []
     return Diagnosis(
         f"not repeatable: {listed(sources)} generator",
-        "Run twice, it draws other random numbers: nothing seeds this generator at the start.",
+        "Run twice, it draws other random numbers: "
+        + (
+            "inside the run this generator is seeded by chance (`torch.seed()`, the clock), or "
+            "drawn from a varying number of times."
+            if again
+            else "nothing seeds this generator at the start."
+        ),
         SEED,
         evidence,
     )
 
 
-def _enough_to_seed(run: Run, sources: list[str]) -> list[str]:
-    """Return which generator has to be seeded for two equal runs, all if not one is enough."""
+def _tried(run: Run, sources: list[str]) -> tuple[list[str], str]:
+    """Return which generators have to be seeded for two equal runs, one if that is enough.
+
+    Where seeding all of them is not enough, but their states still part, these are returned, with
+    a sentence that says so.
+    """
     each = [[source] for source in sources] if len(sources) > 1 else []
-    for trial in [*each, sources] if sources else []:
+    for trial in [*each, sources]:
         pair = located(*[_seeded(run, trial) for _ in "ab"], ("once", "again"))
         if not pair.aspect:
-            return trial
-    return []
+            return trial, ""
+    still = other_random(pair) if pair.index is not None else []
+    return still, "Seeded before each of two runs, it is in other states again."
 
 
 def stir() -> None:
@@ -146,7 +159,7 @@ def _operation(pair: Pair, run: Run) -> Diagnosis:
         evidence.append(f"Of all layers, the first one with another output is {place.layer}.")
     other = other_random(pair) if pair.index is not None else []
     evidence.append(
-        f"It is not {listed(other)} generator: seeding it before each run changes nothing."
+        f"It is not {listed(other)} generator: with it seeded before each run, it is the same."
         if other
         else "The states of the random generators are equal before it."
     )

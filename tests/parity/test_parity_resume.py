@@ -3,6 +3,7 @@
 import copy
 import logging
 import random
+from functools import cache
 
 import lightning as L
 import pytest
@@ -65,6 +66,7 @@ class Loop:
         return state | {"python": python, "torch": numbers, "own": own, "epoch": self.epoch}
 
     def load(self, state):
+        state = copy.deepcopy(state)  # an optimizer goes on with the very tensors it is given
         self.epoch = state["epoch"]
         if "buffers" in self.leave:
             self.model.load_state_dict(
@@ -112,12 +114,17 @@ def traced(loop, epochs=EPOCHS, state=None):
     return record
 
 
-def runs(leave=(), **settings):
-    """Return the traces of the whole run, of its first half, and of what was resumed."""
+@cache
+def halves(**settings):
+    """Return the traces of the whole run and of its first half, and what that saved."""
     whole = traced(Loop(**settings))
     first = Loop(**settings)
-    part = traced(first, HALF)
-    state = first.save()
+    return whole, traced(first, HALF), first.save()
+
+
+def runs(leave=(), **settings):
+    """Return the traces of the whole run, of its first half, and of what was resumed."""
+    whole, part, state = halves(**settings)
     return whole, part, traced(Loop(leave, **settings), state=state)
 
 
@@ -259,9 +266,7 @@ def test_averaged_weights_loaded_as_the_models_own():
 def test_a_scaler_that_begins_anew():
     whole, part, resumed = runs(scale=2.0**10, factor=100)
     assert compare_resumed(whole, part, resumed).verdict == "identical"
-    first = Loop(scale=2.0**10, factor=100)
-    part = traced(first, HALF)
-    state = first.save()
+    state = halves(scale=2.0**10, factor=100)[2]
     again = Loop({"scaler"}, scale=2.0**127, factor=100)  # as large as overflows
     report = compare_resumed(whole, part, traced(again, state=state))
     assert "the gradient scaler's state" in report.diagnosis.name, str(report)
@@ -316,7 +321,7 @@ def test_the_position_within_an_epoch():
 
 def test_an_older_checkpoint():
     """The first part went on for a while after the checkpoint."""
-    whole, first = traced(Loop()), Loop()
+    whole, first = halves()[0], Loop()
     with trace(first.model) as part:
         first.train(HALF)
         state = first.save()
@@ -328,11 +333,10 @@ def test_an_older_checkpoint():
 
 def test_an_older_checkpoint_of_the_weights_only():
     """As in pytorch-tutorial's issue 130: the weights are those of an earlier step."""
-    whole, first = traced(Loop()), Loop()
-    part = traced(first, HALF)
-    state, early = first.save(), Loop()
+    whole, part, state = halves()
+    early = Loop()
     early.train(1)
-    state["model"] = early.model.state_dict()
+    state = state | {"model": early.model.state_dict()}
     report = compare_resumed(whole, part, traced(Loop(), state=state))
     assert "the last weights" in report.diagnosis.name, str(report)
     assert "those after step 6, the rest goes on from later" in report.diagnosis.cause
@@ -345,7 +349,7 @@ def test_parts_that_were_resumed_twice():
     parts.append(traced(second, 3, state=state))
     state = second.save()
     parts.append(traced(Loop(), state=state))
-    whole = traced(Loop())
+    whole = halves()[0]
     assert compare_resumed(whole, *parts).verdict == "identical"
     parts[-1] = traced(Loop({"optimizer"}), state=state)
     report = compare_resumed(whole, *parts)
@@ -354,7 +358,7 @@ def test_parts_that_were_resumed_twice():
 
 
 def test_a_first_part_that_is_another_run():
-    whole, part, resumed = runs()
+    whole, resumed = halves()[:2]
     other = Loop()
     other.optimizer.param_groups[0]["lr"] = 0.02
     report = compare_resumed(whole, traced(other, HALF), resumed)
@@ -363,17 +367,14 @@ def test_a_first_part_that_is_another_run():
 
 
 def test_the_number_of_epochs_is_counted_anew():
-    whole, part, resumed = runs()
-    first = Loop()
-    first.train(HALF)
-    state = first.save()
+    whole, part, state = halves()
     longer = traced(Loop(), EPOCHS + HALF, state=state)
     report = compare_resumed(whole, part, longer)
     assert report.diagnosis.name == "resumed without the number of epochs done"
 
 
 def test_what_cannot_be_compared():
-    whole, part, _ = runs()
+    whole, part, _ = halves()
     with pytest.raises(ValueError, match="It got 1"):
         compare_resumed(whole, part)
     with pytest.raises(TypeError, match="resumed run is a str"):
