@@ -7,11 +7,28 @@ with trace(lit.model) as port:
 report = compare(raw, port)
 print(report)                              # the verdict; where they differ, and why
 report.assert_identical()
+
+And for two functions that train: `diagnose(by_hand, with_lightning, model=MyNet)`.
 """
 
+from .check import assert_golden, assert_parity
 from .compare import compare
 from .join import join
 from .report import Difference, ParityError, Report
+from .rerun import diagnose
+from .resume import compare_resumed
 from .trace import Trace, trace
 
-__all__ = ["Difference", "ParityError", "Report", "Trace", "compare", "join", "trace"]
+__all__ = [
+    "Difference",
+    "ParityError",
+    "Report",
+    "Trace",
+    "assert_golden",
+    "assert_parity",
+    "compare",
+    "compare_resumed",
+    "diagnose",
+    "join",
+    "trace",
+]

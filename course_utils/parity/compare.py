@@ -2,7 +2,7 @@
 
 import torch
 
-from .diagnose import diagnose, surroundings
+from .diagnose import Diagnosis, diagnose, surroundings
 from .pair import Pair
 from .report import Difference, Report
 from .trace import Trace
@@ -32,25 +32,45 @@ def compare(
     runs. `losses`, one list for each run, replaces the losses that the traces saw in the plot.
     Raises TypeError for anything but two traces and ValueError for a trace without steps.
     """
+    return report_of(located(first, second, names), losses=losses)
+
+
+def located(first: Trace, second: Trace, names: tuple[str, str]) -> Pair:
+    """Return two traces side by side, with the place where they part.
+
+    Raises TypeError for anything but two traces and ValueError for a trace without steps.
+    """
     for trace, name in zip((first, second), names, strict=True):
-        _check(trace, name)
+        check_trace(trace, name)
     pair = Pair(first, second, names)
     _find(pair)
+    return pair
+
+
+def report_of(
+    pair: Pair,
+    diagnosis: Diagnosis | None = None,
+    losses: tuple[list[float], list[float]] | None = None,
+) -> Report:
+    """Return the report of a located pair, with a diagnosis of one's own if one is given."""
     verdict = _verdict(pair)
+    if verdict != "identical":
+        diagnosis = diagnosis or diagnose(pair, verdict)
     return Report(
         verdict=verdict,
-        names=names,
-        steps=(len(first.steps), len(second.steps)),
+        names=pair.names,
+        steps=(len(pair.a.steps), len(pair.b.steps)),
         facts=_facts(pair) if verdict == "identical" else [],
         first_difference=_difference(pair),
-        diagnosis=None if verdict == "identical" else diagnose(pair, verdict),
+        diagnosis=diagnosis if verdict != "identical" else None,
         notes=_notes(pair),
         largest_difference=None if pair.aspect == "model" else pair.largest_difference(),
-        losses=losses or (first.losses, second.losses),
+        losses=losses or (pair.a.losses, pair.b.losses),
     )
 
 
-def _check(trace: object, name: str) -> None:
+def check_trace(trace: object, name: str) -> None:
+    """Raise TypeError for what is no trace, and ValueError for one without steps."""
     if not isinstance(trace, Trace):
         raise TypeError(
             f"compare() takes two traces, but {name} is a {type(trace).__name__}: "

@@ -1,8 +1,9 @@
 """What the port doctor says: in text, in a notebook, and as an assertion."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from html import escape
-from math import isnan
+from math import isfinite, isnan
 from textwrap import fill
 
 from .diagnose import Diagnosis
@@ -12,7 +13,14 @@ MARKS = {"identical": "✓", "equal within rounding": "≈", "different": "✗"}
 
 
 class ParityError(AssertionError):
-    """Two training runs are not identical; the message is the report's explanation."""
+    """Two training runs are not identical; the message is the report's explanation.
+
+    `report` is that report, where there is one.
+    """
+
+    def __init__(self, message: str, report: "Report | None" = None):
+        super().__init__(message)
+        self.report = report
 
 
 @dataclass(frozen=True)
@@ -35,13 +43,14 @@ class Difference:
         return f"in the {self.what}{place}{moment}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Report:
     """The comparison of two traced runs.
 
     `verdict` is `identical`, `equal within rounding` or `different`. `first_difference` and
     `diagnosis` are None for identical runs. `largest_difference` is the largest absolute
-    difference between two final weights (None if the models cannot be compared).
+    difference between two final weights (None if the models cannot be compared). Two reports are
+    equal if they say the same; the losses are only there to be drawn.
     """
 
     verdict: str
@@ -71,7 +80,36 @@ class Report:
     def assert_identical(self) -> None:
         """Raise `ParityError`, with the explanation, unless the verdict is `identical`."""
         if self.verdict != "identical":
-            raise ParityError("\n" + self.explain())
+            raise ParityError("\n" + self.explain(), self)
+
+    def to_dict(self) -> dict:
+        """Return what the report says as plain values, for a program.
+
+        The keys are `verdict`, `names`, `steps` (one number for each run), `facts` (lists of two
+        texts), `first_difference` (None, or `step`, `what` and `where`), `diagnosis` (None, or
+        `name`, `cause`, `mend` and `evidence`), `notes`, and `largest_difference` (None where it
+        is not known or not finite). Keys may be added in later versions; these stay.
+        """
+        return {
+            "verdict": self.verdict,
+            "names": list(self.names),
+            "steps": list(self.steps),
+            "facts": [list(fact) for fact in self.facts],
+            "first_difference": self.first_difference and asdict(self.first_difference),
+            "diagnosis": self.diagnosis and asdict(self.diagnosis),
+            "notes": list(self.notes),
+            "largest_difference": _finite(self.largest_difference),
+        }
+
+    def to_json(self) -> str:
+        """Return `to_dict()` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other one is a report that says the same."""
+        return self.to_dict() == other.to_dict() if isinstance(other, Report) else NotImplemented
+
+    __hash__ = None
 
     def plot(self):
         """Draw both loss curves and the step where the runs part; return the figure."""
@@ -123,6 +161,10 @@ class Report:
         display(bundle, raw=True)
         if not any(isnan(loss) for losses in self.losses for loss in losses[:1]):
             display(self.plot())
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
 
 
 def _paragraph(title: str, text: str) -> str:

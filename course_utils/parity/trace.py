@@ -7,15 +7,14 @@ from dataclasses import fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 
-import torch
 from torch import nn
 
+from . import files
 from . import record as records
 from .record import Pass, Schedule, Snapshot, Step
 from .recorder import Recorder
 from .watch import unwatch, watch
-
-FORMAT = 2  # of saved traces
+from .wishes import heeded
 
 
 class Trace:
@@ -62,7 +61,7 @@ class Trace:
 
     def save(self, path: str | Path) -> None:
         """Write the trace to a file, for a comparison in another process or on another machine."""
-        torch.save({"format": FORMAT, "trace": _plain(vars(self))}, path)
+        files.write(path, {"trace": _plain(vars(self))})
 
     @staticmethod
     def load(path: str | Path) -> "Trace":
@@ -71,23 +70,10 @@ class Trace:
         Raises ValueError if the file is damaged or holds something else, and OSError if it cannot
         be opened (FileNotFoundError if there is none).
         """
-        with open(path, "rb"):  # what is wrong with the path is the system's to say
-            pass
-        try:
-            found = torch.load(path, weights_only=True, map_location="cpu")
-        except Exception as error:  # whatever torch finds wrong with the file
-            raise ValueError(
-                f"{path} cannot be read as a trace ({type(error).__name__}): it is damaged, or was "
-                "not written by `trace.save()`."
-            ) from None
+        found = files.read(path)
         if not isinstance(found, dict) or "trace" not in found:
             raise ValueError(
                 f"{path} holds a {type(found).__name__}: `trace.save()` wrote no such."
-            )
-        if found.get("format") != FORMAT:
-            raise ValueError(
-                f"{path} was written by another version of the port doctor (format "
-                f"{found.get('format')!r}, here {FORMAT}): trace the run again."
             )
         try:
             return _rebuilt(found["trace"])
@@ -125,7 +111,7 @@ def trace(
     or if none of the class was built.
     """
     found = Trace()
-    recorder = Recorder(found, detail)
+    recorder = heeded(Recorder(found, detail))
     building = isinstance(model, type) and issubclass(model, nn.Module)
     if not building:
         recorder.follow(_together(model, more))

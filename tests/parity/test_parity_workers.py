@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.parity import ParityError, Trace, compare, join, trace
+from course_utils.parity import ParityError, Trace, compare, files, join, trace
 
 STEPS, BATCH = 6, 16
 
@@ -206,5 +206,11 @@ def test_what_is_no_trace_is_refused(tmp_path, content, capsys):
 
 def test_other_tensors_are_no_trace(tmp_path):
     torch.save({"weights": torch.zeros(2)}, tmp_path / "trace.pt")
+    with pytest.raises(ValueError, match="not written by `trace.save"):
+        Trace.load(tmp_path / "trace.pt")
+    files.write(tmp_path / "trace.pt", {"weights": torch.zeros(2)})
     with pytest.raises(ValueError, match="holds a dict"):
+        Trace.load(tmp_path / "trace.pt")
+    files.write(tmp_path / "trace.pt", {"trace": {"steps": [1]}})
+    with pytest.raises(ValueError, match="no whole trace"):
         Trace.load(tmp_path / "trace.pt")
