@@ -26,12 +26,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from course_utils.digits import MEAN, STD, MNISTDataModule
+from course_utils.files import runs_folder
 from course_utils.parity import compare, trace
 from course_utils.session import start
 from course_utils.views import plots
 
 session = start(42)
 device = session.device
+written = runs_folder()  # where this lesson writes
 
 # %% [markdown]
 # ## 1. The data: each picture is its own answer
@@ -322,7 +324,7 @@ class FourFlags(LitAutoEncoder):
 
 
 # %%
-csv_logger = CSVLogger("runs", name="four_flags")
+csv_logger = CSVLogger(written, name="four_flags")
 trainer = L.Trainer(
     **hardware,
     max_epochs=2,
@@ -418,7 +420,7 @@ def fit_with_lightning(lit, datamodule, epochs):
         accelerator=session.accelerator,  # was: device, and every .to(device)
         devices=1,
         max_epochs=epochs,  # was: for epoch in range(epochs)
-        logger=make_loggers("runs"),  # was: history
+        logger=make_loggers(written),  # was: history
         callbacks=[CourseProgress(), ModelCheckpoint(monitor="val_loss")],  # was: print
         enable_model_summary=False,
     )
@@ -853,8 +855,8 @@ class Trojan:
         return print, ("This line was printed by the file itself, while it was being read.",)
 
 
-torch.save({"state_dict": {}, "surprise": Trojan()}, "runs/from_a_stranger.ckpt")
-_ = torch.load("runs/from_a_stranger.ckpt", weights_only=False)
+torch.save({"state_dict": {}, "surprise": Trojan()}, written / "from_a_stranger.ckpt")
+_ = torch.load(written / "from_a_stranger.ckpt", weights_only=False)
 
 # %% [markdown]
 # With `weights_only=True`, which has been the default since PyTorch 2.6, only tensors and plain data are
@@ -863,7 +865,7 @@ _ = torch.load("runs/from_a_stranger.ckpt", weights_only=False)
 # %%
 # NBVAL_CHECK_OUTPUT
 try:
-    torch.load("runs/from_a_stranger.ckpt", weights_only=True)
+    torch.load(written / "from_a_stranger.ckpt", weights_only=True)
 except Exception as error:
     print(f"refused: {type(error).__name__}")
 

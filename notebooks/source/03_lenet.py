@@ -26,12 +26,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from course_utils.digits import MNISTDataModule
+from course_utils.files import runs_folder
 from course_utils.parity import compare, trace
 from course_utils.session import start
 from course_utils.views import plots
 
 session = start(42)
 device = session.device
+written = runs_folder()  # where this lesson writes
 
 # %% [markdown]
 # ## 1. The data, with a margin
@@ -664,7 +666,7 @@ def fit_with_lightning(lit, datamodule, epochs, patience):
             ModelCheckpoint(monitor="val_loss"),  # was: best_loss, best_epoch, best_weights
             CourseProgress(),  # was: print
         ],
-        logger=CSVLogger("runs", name="lenet"),  # was: history
+        logger=CSVLogger(written, name="lenet"),  # was: history
         log_every_n_steps=10,  # Lightning warns if an epoch has fewer batches; see section 7
         enable_model_summary=False,
     )
@@ -1046,8 +1048,7 @@ plots.confident_mistakes(test_digits.images, test_digits.labels, logits)
 # %%
 from torchvision.utils import save_image
 
-folder = Path("runs/lenet_digits")
-folder.mkdir(parents=True, exist_ok=True)
+folder = runs_folder("lenet_digits")
 for old in folder.glob("digit_*.png"):
     old.unlink()  # from an earlier run
 for number in range(10):

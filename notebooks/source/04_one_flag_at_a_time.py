@@ -30,6 +30,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from course_utils.digits import MNISTDataModule, ShuffleSampler, seeded
+from course_utils.files import runs_folder
 from course_utils.models import MLP, LitMLP
 from course_utils.parity import compare, trace
 from course_utils.session import start
@@ -37,6 +38,7 @@ from course_utils.views import plots
 
 session = start(42)
 device = session.device
+written = runs_folder()  # where this lesson writes
 
 # %% [markdown]
 # ## 1. The loop to start from
@@ -382,7 +384,7 @@ trainer = L.Trainer(
     **hardware,
     max_epochs=5,
     limit_train_batches=BATCHES,
-    logger=[CSVLogger("runs", name="keep_csv"), TensorBoardLogger("runs", name="keep_board")],
+    logger=[CSVLogger(written, name="keep_csv"), TensorBoardLogger(written, name="keep_board")],
     callbacks=[keep, EarlyStopping("val_loss", patience=2)],
     log_every_n_steps=10,
     enable_model_summary=False,
@@ -506,10 +508,9 @@ def load(parts, path, forgotten=None):
 
 
 # %%
-Path("runs").mkdir(exist_ok=True)
 parts = new_run()
 train(parts, epochs=2)
-save(parts, "runs/power_cut.pt")
+save(parts, written / "power_cut.pt")
 
 # %% [markdown]
 # And on from the file, in a new run. To see what each part is worth, we also forget each of them once.
@@ -518,7 +519,7 @@ save(parts, "runs/power_cut.pt")
 # %%
 def resume(forgotten=None):
     parts = new_run()
-    load(parts, "runs/power_cut.pt", forgotten)
+    load(parts, written / "power_cut.pt", forgotten)
     train(parts, epochs=2)
     return parts["model"]
 
@@ -575,7 +576,7 @@ warnings.filterwarnings("ignore", ".*exists and is not empty.*")
 def four_epochs(*callbacks):
     L.seed_everything(42, verbose=False)
     options = short | quiet | dict(max_epochs=4, enable_checkpointing=True)
-    keep = ModelCheckpoint("runs/resume", filename="last", enable_version_counter=False)
+    keep = ModelCheckpoint(written / "resume", filename="last", enable_version_counter=False)
     trainer = L.Trainer(**hardware, **options, callbacks=[keep, KeepRandom(), *callbacks])
     return trainer, Dropping()
 
@@ -588,7 +589,7 @@ except RuntimeError as error:
     print(f"{error} after {trainer.global_step} steps")
 last = trainer.checkpoint_callback.best_model_path
 print("kept:", Path(last).name)
-last = shutil.copy(last, "runs/killed.ckpt")  # the next run will write over the original
+last = shutil.copy(last, written / "killed.ckpt")  # the next run will write over the original
 
 # %% [markdown]
 # The file of the second epoch, after 80 steps, is there; the ten steps after it are lost and have to be done
@@ -762,11 +763,11 @@ for anomaly in (False, True):
 # %%
 from lightning.pytorch.profilers import SimpleProfiler
 
-Path("runs/fit-profile.txt").unlink(missing_ok=True)  # the profiler adds to what is there
-profiler = SimpleProfiler(dirpath="runs", filename="profile")
+(written / "fit-profile.txt").unlink(missing_ok=True)  # the profiler adds to what is there
+profiler = SimpleProfiler(dirpath=written, filename="profile")
 trainer = L.Trainer(**hardware, **(quiet | short), profiler=profiler)
 trainer.fit(LitMLP(), datamodule=MNISTDataModule())
-rows = [line.split("|") for line in Path("runs/fit-profile.txt").read_text().splitlines()]
+rows = [line.split("|") for line in (written / "fit-profile.txt").read_text().splitlines()]
 for _, action, mean, calls, total, *_ in [row for row in rows if len(row) > 5][:10]:
     print(f"{action.strip()[:45]:46}{mean.strip():>18}{calls.strip():>10}{total.strip():>18}")
 

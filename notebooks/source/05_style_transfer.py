@@ -33,6 +33,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from course_utils.digits import seeded
+from course_utils.files import runs_folder
 from course_utils.parity import compare, trace
 from course_utils.pictures import PHOTOGRAPHS, luminance, photograph
 from course_utils.session import start
@@ -41,8 +42,7 @@ from course_utils.views import plots
 
 session = start(42)
 device = session.device
-folder = Path("runs/style")
-folder.mkdir(parents=True, exist_ok=True)
+folder = runs_folder("style")
 
 # %% [markdown]
 # ## 1. Photographs and styles
@@ -677,7 +677,7 @@ def train(style, epochs=EPOCHS, callbacks=(), **choices):
         **hardware,
         max_epochs=epochs,
         callbacks=[CourseProgress(only_prog_bar=True), *callbacks],
-        logger=CSVLogger("runs", name=f"style_{style}"),
+        logger=CSVLogger(folder.parent, name=f"style_{style}"),
         log_every_n_steps=paced(10, 1),
         enable_checkpointing=False,
         enable_model_summary=False,

@@ -25,7 +25,6 @@
 import warnings
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import lightning as L
 import torch
@@ -34,6 +33,7 @@ from torch.nn import functional as F
 from torchvision.datasets import MNIST
 
 from course_utils.digits import MEAN, STD, MNISTDataModule
+from course_utils.files import runs_folder
 from course_utils.models import LeNet, LitLeNet, LitMLP
 from course_utils.parity import compare, trace
 from course_utils.session import start
@@ -41,8 +41,7 @@ from course_utils.views import plots
 
 session = start(42)
 device = session.device
-folder = Path("runs/ship")
-folder.mkdir(parents=True, exist_ok=True)
+folder = runs_folder("ship")
 
 # %% [markdown]
 # ## 1. Something to ship
