@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from course_utils.train import command as train
+from course_utils.train import cli as train
 
 SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "5"]
 
