@@ -1,6 +1,7 @@
 """Configurations and values in YAML, read with limits, so that none can tie up the command."""
 
 import os
+import stat
 from pathlib import Path
 
 import yaml
@@ -14,8 +15,8 @@ DEEPEST = 50  # brackets and blocks within each other
 MOST = 10_000  # values, those that aliases repeat included
 
 
-class TooComplexError(yaml.YAMLError):
-    """A text in YAML is too large to be a configuration of this command."""
+class UnfitError(yaml.YAMLError):
+    """A text in YAML is nothing for this command: too large, or the name of a device or pipe."""
 
 
 def load(text: str) -> object:
@@ -32,7 +33,7 @@ set_loader(MODE, load, (yaml.YAMLError,))
 
 
 def measure(text: str) -> None:
-    """Raise TooComplexError for a text that is too long, too deep, or grows by its aliases.
+    """Raise UnfitError for a text that is too long, too deep, or grows by its aliases.
 
     The events of the parser are looked at one by one, before anything is built from them. So is
     what stands in a text within the text, as jsonargparse reads that as YAML again, and numbers
@@ -40,7 +41,7 @@ def measure(text: str) -> None:
     is no YAML.
     """
     if len(text) > LONGEST:
-        raise TooComplexError(f"it has more than {LONGEST:,} characters")
+        raise UnfitError(f"it has more than {LONGEST:,} characters")
     anchors: dict[str, int] = {}  # how many values each one stands for
     open_: list[tuple[str | None, int]] = []  # collections: their anchor, and the values before
     values = 0
@@ -52,36 +53,47 @@ def measure(text: str) -> None:
             anchors[anchor] = values - before + 1
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in anchors:
-                raise TooComplexError(f"the alias {event.anchor} stands within itself, or alone")
+                raise UnfitError(f"the alias {event.anchor} stands within itself, or alone")
             values += anchors[event.anchor]
         elif isinstance(event, yaml.ScalarEvent):
             anchors[event.anchor] = 1
+            if _is_special(event.value):  # jsonargparse would wait for what comes out of it
+                raise UnfitError(f"{event.value} is neither a file nor a folder")
             if event.value != text and set("[{&") & set(event.value):
                 check(event.value)
         values += 1
         if len(open_) > DEEPEST:
-            raise TooComplexError(f"more than {DEEPEST} brackets or blocks stand in each other")
+            raise UnfitError(f"more than {DEEPEST} brackets or blocks stand in each other")
         if values > MOST:
-            raise TooComplexError(f"it has more than {MOST:,} values")
+            raise UnfitError(f"it has more than {MOST:,} values")
+
+
+def _is_special(path: str) -> bool:
+    """Return whether this is the path of a pipe, a device or the like."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def check(text: str) -> None:
-    """Raise TooComplexError as `measure` does; a text that is no YAML is right."""
+    """Raise UnfitError as `measure` does; a text that is no YAML is right."""
     try:
         measure(text)
-    except TooComplexError:
+    except UnfitError:
         raise
     except yaml.YAMLError:
         pass
 
 
 def check_words(words: list[str]) -> None:
-    """Raise CommandError for a word of a command that is too complex to be a value."""
+    """Raise CommandError for a word of a command that cannot be the value of an option."""
     for word, before in zip(words, ["", *words], strict=False):
         name, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
         try:
             check(value)
-        except TooComplexError as error:
+        except UnfitError as error:
             raise CommandError(f"{shortened(name)}={shortened(value)}: {error}.") from None
 
 
