@@ -27,6 +27,7 @@ class KeepLast(Checkpoint):
         self.path = path
         self._random: dict[str, Tensor] = {}
         self._waiting = ExitStack()  # a checkpoint beside `path` that has not taken its name yet
+        self._stepped = True
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the states of the random generators: CPU, and those of GPUs that are there."""
@@ -42,10 +43,12 @@ class KeepLast(Checkpoint):
             if name in self._random:
                 holder.set_rng_state(self._random[name].cpu())
         if trainer.current_epoch == 0:
+            self._stepped = False
             self._write(trainer)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         """Let the start take the file's name: a step is done."""
+        self._stepped = True
         self._waiting.close()
 
     def on_train_epoch_end(self, trainer, pl_module):
@@ -54,7 +57,8 @@ class KeepLast(Checkpoint):
 
     def on_train_epoch_start(self, trainer, pl_module):
         """Let the epoch before take the file's name: its numbers are logged."""
-        self._waiting.close()
+        if self._stepped:
+            self._waiting.close()
 
     def on_train_end(self, trainer, pl_module):
         """Let the last epoch take the file's name."""

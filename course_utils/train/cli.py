@@ -154,8 +154,8 @@ class CourseCLI(LightningCLI):
     def after_fit(self) -> None:
         """Test the best epoch; print the table, where the checkpoint is, and save ten digits."""
         self.start.call(self.trainer)  # a run that was complete makes no step
-        best = self.trainer.checkpoint_callback.best_model_path
-        chosen = best if os.path.isfile(best) else str(self.last)
+        best = self.folder / "best.ckpt"  # not the path that a checkpoint of elsewhere remembers
+        chosen = str(best if best.is_file() else self.last)
         options = {"datamodule": self.datamodule, "verbose": False}
         epoch = torch.load(chosen, weights_only=True)["epoch"] + 1
         found = self.trainer.validate(self.model, ckpt_path=chosen, **options)[0]

@@ -1,6 +1,7 @@
 """What a command leaves open: the model, and the data that fits it."""
 
 import argparse
+from copy import deepcopy
 from dataclasses import dataclass
 
 import lightning as L
@@ -84,7 +85,7 @@ def _of_checkpoint(content: dict, path: str, named: str | None) -> dict:
     parser = CourseParser()
     parser.add_subclass_arguments(L.LightningModule, "model", fail_untyped=False)
     try:
-        parser.parse_object({"model": spec})
+        parser.parse_object({"model": deepcopy(spec)})  # it takes dict_kwargs apart
         limits.check_class("model", model, arguments)
     except CommandError as error:
         raise CommandError(f"{path} cannot be used: {error}") from None

@@ -13,6 +13,7 @@ from course_utils.train.parser import CourseParser
 
 QUIET = (
     ".*in eval mode at the start of training.*",  # loss networks
+    "The dirpath has changed from.*",  # a run that goes on in another folder, as was asked for
     ".*exists and is not empty.*",  # files of an earlier run are asked about before
     ".*callbacks used to create the checkpoint need.*",  # what fit goes on with, test needs not
     ".*configure_optimizers. will be overridden by.*",  # as --optimizer asks for

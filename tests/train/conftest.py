@@ -15,9 +15,10 @@ def in_an_empty_folder(fresh, monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_ACCELERATOR", "cpu")
     monkeypatch.setenv("COURSE_PACE", "quick")
     monkeypatch.chdir(tmp_path)
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():  # Lightning ignores Ctrl-C after the first one
+        signal.signal(number, handler)
 
 
 @pytest.fixture

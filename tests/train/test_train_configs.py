@@ -1,0 +1,56 @@
+"""YAML is read with limits, and otherwise as jsonargparse reads it."""
+
+import time
+
+import pytest
+import yaml
+from jsonargparse import get_loader
+
+from course_utils.train import configs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trainer: {max_epochs: 3, limit_train_batches: 0.5}\nmodel: LitMLP",
+        "a: &a [1, 2]\nb: *a",
+        "lr: 1e-3",
+        "5",
+        "[1, '[', \"{\"]",
+        "text: |\n  two\n  lines",
+    ],
+)
+def test_a_configuration_is_read_as_it_always_was(text):
+    assert configs.load(text) == get_loader("yaml")(text)
+
+
+BOMB = "\n".join(
+    ["a0: &a0 x", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10))]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 5000 + "]" * 5000, "brackets"),
+        ("[" * 5000, "brackets"),
+        ("{a: " * 5000 + "}" * 5000, "brackets"),
+        ("- " * 5000, "brackets"),
+        (BOMB, "values"),
+        ("&a [*a]", "within itself"),
+        ("[" + "1, " * 20_000 + "]", "values"),
+        ("x" * 200_000, "characters"),
+        (f"max_epochs: '{'[' * 60}'", "brackets"),
+    ],
+)
+def test_what_would_take_long_is_refused_before_it_is_built(text, words, monkeypatch):
+    monkeypatch.setattr(configs, "get_loader", lambda mode: pytest.fail("it was built"))
+    start = time.process_time()
+    with pytest.raises(configs.UnfitError, match=words):
+        configs.load(text)
+    assert time.process_time() - start < 1
+
+
+def test_no_tag_makes_an_object():
+    with pytest.raises(yaml.YAMLError):
+        configs.load("!!python/object/apply:os.system [true]")
