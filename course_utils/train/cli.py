@@ -3,8 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import lightning as L
@@ -12,43 +11,34 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from course_utils.digits.data import MNISTDataModule
-from course_utils.digits.mnist import DataError, find_mnist
+from course_utils.digits.mnist import find_mnist
 from course_utils.files import write_whole
 from course_utils.models import LitStyle
-from course_utils.models.loss_network import LossNetworkError
-from course_utils.models.style import SizeError
-from course_utils.pictures.photographs import PictureError, photograph
-from course_utils.switches import SwitchError
+from course_utils.pictures.photographs import photograph
 from course_utils.train import checkpoint, configs, defaults, known, limits, results
 from course_utils.train.callbacks import AtFirstStep, KeepLast, WholeCheckpoints
-from course_utils.train.errors import PROGRAM, CommandError, shortened
+from course_utils.train.errors import PROGRAM, CommandError
+from course_utils.train.failures import TrainingInterruptedError, in_a_line
 from course_utils.train.folder import claimed
 from course_utils.train.log import KeptLog
 from course_utils.train.options import add_config, add_options
 from course_utils.views.progress import CourseProgress
-
-# What is wrong with the command or the surroundings: said in a line, without a traceback.
-OURS = (CommandError, DataError, LossNetworkError, PictureError, SwitchError, SizeError)
-
-
-class TrainingInterruptedError(Exception):
-    """Training was interrupted; the message is the command that goes on with it, if one can."""
 
 
 class CourseCLI(LightningCLI):
     """LightningCLI for the course: all that a run leaves goes to one folder.
 
     Nothing is written to or deleted from the folder before the first step is done. Raises
-    CommandError, or another error of `OURS`, for a wrong command.
+    CommandError, or another error of `failures.OURS`, for a wrong command.
     """
 
     def __init__(self, *args, **kwargs):
         self.content: dict | None = None  # of the checkpoint
         self.start = AtFirstStep(self._begin)
-        with self._errors_in_a_line(), ExitStack() as self.claims:
+        with in_a_line(self), ExitStack() as self.claims:
             super().__init__(*args, **kwargs)
 
     # What LightningCLI asks before it builds anything.
@@ -122,7 +112,7 @@ class CourseCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Check that weights, pictures and digits are there, and fit what was built."""
-        if self.content and known.course_name(self._class_path("model")):
+        if self.content and known.course_name(self._get(self.config, "model").class_path):
             path = self._get(self.config, "ckpt_path")
             checkpoint.check_fit(self.content, path, self.model)
         if isinstance(self.model, LitStyle):
@@ -237,49 +227,6 @@ class CourseCLI(LightningCLI):
     def _save_digits(self) -> None:
         # The Trainer has set the data up already, for the test or the prediction before.
         results.save_digits(self.model, self.datamodule.test.images[:10], self.folder)
-
-    def _class_path(self, key: str) -> str:
-        return self.config[self.config.subcommand][key].class_path
-
-    @contextmanager
-    def _errors_in_a_line(self) -> Iterator[None]:
-        """Turn what goes wrong before the first step into a CommandError, if it is the command's.
-
-        Classes of one's own may be what is wrong: then the traceback says where.
-        """
-        try:
-            yield
-        except (*OURS, TrainingInterruptedError):
-            raise
-        except Exception as error:
-            cause = error
-            while cause and not isinstance(cause, OURS):
-                cause = cause.__cause__  # jsonargparse wraps what a constructor raises
-            if cause:
-                raise cause from None
-            if isinstance(error, MisconfigurationException | OSError) or self._is_all_ours():
-                raise CommandError(self._line_of(error)) from error
-            raise
-
-    def _is_all_ours(self) -> bool:
-        """Return whether the command is before its first step, and all its classes the course's."""
-        if self.start.done or "config" not in vars(self):
-            return not self.start.done
-        trainer = self._get(self.config, "trainer")
-        others = [
-            trainer[key] for key in ("callbacks", "logger", "plugins", "strategy", "profiler")
-        ]
-        return all(isinstance(other, str | bool | None) for other in others) and all(
-            known.course_name(self._class_path(key)) for key in ("model", "data")
-        )
-
-    def _line_of(self, error: Exception) -> str:
-        while error.__cause__:
-            error = error.__cause__
-        kind = "" if isinstance(error, MisconfigurationException) else f"{type(error).__name__}: "
-        if not self.start.done:
-            return f"it cannot be done. {kind}{shortened(error, 300)}"
-        return f"{kind}{shortened(error, 300)} Go on with: {self.resuming()}"
 
 
 def _with_whole_checkpoints(plugins: object) -> list:

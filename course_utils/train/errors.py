@@ -5,6 +5,8 @@ from argparse import ArgumentError
 from collections.abc import Iterator
 from difflib import get_close_matches
 
+from course_utils.text import printable
+
 PROGRAM = "python -m course_utils.train"
 SEE = f"See {PROGRAM} --help."
 A_CLASS = "expected the name of a class known here, or an import path, as my_module.MyClass"
@@ -90,5 +92,4 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def shortened(value: object, longest: int = LONGEST_VALUE) -> str:
     """Return a value as text in one line, cut where it is too long to be read."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return printable(" ".join(str(value).split()), longest)

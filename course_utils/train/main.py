@@ -7,7 +7,9 @@ import warnings
 import lightning as L
 
 from course_utils.session import quieten
-from course_utils.train.cli import OURS, CourseCLI, TrainingInterruptedError
+from course_utils.train.cli import CourseCLI
+from course_utils.train.errors import shortened
+from course_utils.train.failures import OURS, TrainingInterruptedError
 from course_utils.train.options import PARSER, trainer_defaults
 from course_utils.train.parser import CourseParser
 
@@ -17,8 +19,10 @@ QUIET = (
     ".*exists and is not empty.*",  # files of an earlier run are asked about before
     ".*callbacks used to create the checkpoint need.*",  # what fit goes on with, test needs not
     ".*configure_optimizers. will be overridden by.*",  # as --optimizer asks for
-    ".*smaller than the logging interval.*",  # the last step of an epoch is logged anyway
+    ".*smaller than the logging interval.*",  # the means of an epoch are logged all the same
 )
+
+LONGEST_LINE = 1000
 
 
 def main() -> int:
@@ -40,7 +44,7 @@ def main() -> int:
             trainer_defaults=trainer_defaults(),
         )
     except OURS as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {shortened(error, LONGEST_LINE)}", file=sys.stderr)
         return 2
     except TrainingInterruptedError as stop:
         going_on = f" Go on with:\n  {stop}" if str(stop) else ""

@@ -2,10 +2,15 @@
 
 import re
 
+import lightning as L
 import pytest
+import torch
 import yaml
 from PIL import Image
-from train_runs import SHORT
+from train_runs import SHORT, weights
+
+from course_utils.models import LitStyle
+from course_utils.models.style import StylePictures
 
 
 @pytest.mark.parametrize(
@@ -115,3 +120,19 @@ def test_the_progress_bar_can_be_left_out_and_a_trial_run_made(run, capsys):
     assert run("fit", *SHORT, "--trainer.enable_progress_bar", "false", "--out-dir", "a") == 0
     assert "train_loss" not in capsys.readouterr().out
     assert run("fit", "--trainer.fast_dev_run", "true", "--out-dir", "b") == 0
+
+
+def test_a_cold_cache_a_warm_one_and_a_loop_of_ones_own_train_the_same(run, monkeypatch, tmp_path):
+    style = ["--model=LitStyle", "--model.width=4", "--data.steps=3", "--data.size=32"]
+    for name in ("cold", "warm"):  # the loss network is trained, then read
+        options = [*style, "--trainer.max_epochs=1", "--out-dir", name]
+        assert run("fit", *options) == 0
+    L.seed_everything(42, workers=True, verbose=False)
+    lit = LitStyle(width=4)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", enable_checkpointing=False, **quiet)
+    trainer.fit(lit, datamodule=StylePictures(size=32, steps=3))
+    expected = lit.state_dict()
+    for name in ("cold", "warm"):
+        found = weights(f"{name}/last.ckpt")
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
