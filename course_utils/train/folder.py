@@ -49,8 +49,8 @@ def claimed(folder: Path) -> Iterator[None]:
 
 def _remove_torn(folder: Path) -> None:
     """Delete what a kill left of files that `written_whole` was writing."""
-    for part in folder.glob(".*"):
-        if re.fullmatch(r"\..+\.(ckpt|csv|yaml)-[0-9a-f]{32}", part.name):
+    for part in (*folder.glob(".*"), *folder.glob("log/.*")):
+        if re.fullmatch(r"\..+\.(ckpt|csv|yaml)(-[0-9a-f]{32})+", part.name):
             part.unlink(missing_ok=True)
 
 

@@ -98,12 +98,14 @@ def test_folders_that_were_made_for_nothing_go_again(tmp_path):
 
 
 def test_what_a_kill_left_half_written_is_tidied_up(tmp_path):
-    torn = tmp_path / f".last.ckpt-{'a' * 32}"
+    torn = [tmp_path / f".last.ckpt-{'a' * 32}", tmp_path / f"..last.ckpt-{'a' * 32}-{'b' * 32}"]
+    torn.append(tmp_path / "log" / f".metrics.csv-{'c' * 32}")
+    (tmp_path / "log").mkdir()
     others = [tmp_path / ".last.ckpt-mine", tmp_path / "last.ckpt", tmp_path / ".hidden"]
-    for path in (torn, *others):
+    for path in (*torn, *others):
         path.touch()
     with claimed(tmp_path):
-        assert not torn.exists()
+        assert not any(path.exists() for path in torn)
     assert all(path.exists() for path in others)
 
 
