@@ -100,7 +100,13 @@ def test_a_model_of_ones_own_gets_the_plain_values_of_its_file(checkpoint, run, 
 
 
 @pytest.mark.parametrize(
-    "path", ["course_utils.models.LitMLP", "course_utils.models.networks.LitMLP", "LitMLP"]
+    "path",
+    [
+        "course_utils.models.LitMLP",
+        "course_utils.models.networks.LitMLP",
+        "course_utils.of_an_older_version.LitMLP",
+        "LitMLP",
+    ],
 )
 def test_the_list_of_the_course_knows_its_models_by_any_path(path, checkpoint, run):
     assert run("test", "--ckpt_path", checkpoint(_class_path=path)) == 0

@@ -81,9 +81,10 @@ def test_a_checkpoint_of_elsewhere_does_not_replace_an_earlier_run(run, trained,
     assert run("fit", *other, "--out-dir", "out") == 2
     assert "out holds an earlier run" in capsys.readouterr().err
     assert content("out") == before
-    assert run("fit", *other, *SHORT[2:], "--out-dir", "new") == 0
-    assert {row["epoch"] for row in rows("new/log/metrics.csv")} == {"1", "2"}
-    assert torch.load("new/last.ckpt", weights_only=True)["epoch"] == 1
+    for options in (["--out-dir", "new"], ["--out-dir", "out", "--overwrite"]):
+        assert run("fit", *other, *SHORT[2:], *options) == 0
+        assert {row["epoch"] for row in rows(f"{options[1]}/log/metrics.csv")} == {"1", "2"}
+        assert torch.load(f"{options[1]}/last.ckpt", weights_only=True)["epoch"] == 1
 
 
 def test_folders_that_were_made_for_nothing_go_again(tmp_path):
