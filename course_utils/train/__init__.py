@@ -1,5 +1,5 @@
 """The training command: `python -m course_utils.train --help`."""
 
-from course_utils.train.command import KeepLast
+from course_utils.train.callbacks import KeepLast
 
 __all__ = ["KeepLast"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from course_utils.train.command import main
+from course_utils.train.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

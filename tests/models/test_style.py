@@ -23,7 +23,7 @@ from course_utils.models.loss_network import (
 from course_utils.models.style import LitStyle, StylePictures, TransformNet, gram, stylize
 from course_utils.parity import compare, trace
 from course_utils.switches import SwitchError
-from course_utils.train.command import KeepLast
+from course_utils.train import KeepLast
 
 QUIET = {
     **{"logger": False, "enable_checkpointing": False, "enable_progress_bar": False},
