@@ -138,6 +138,8 @@ class Pair:
             return self._differs_by_layer(aspect, index)
         look = ASPECTS[aspect]
         a, b = (look(step) for step in self.at(index))
+        if aspect in LATENT and a != b and _grouped_otherwise(*self.at(index)):
+            a, b = (_by_weight(aspect, step) for step in self.at(index))
         if aspect in BY_PASS and a != b and self.regrouped(index):
             return aspect in ("mode", "precision") and set(a) != set(b)
         if aspect in BY_PASS and a != b and len(a) != len(b):
@@ -461,6 +463,20 @@ class Pair:
         }
         formats = [d for d in dtypes if isinstance(d, torch.dtype) and d.is_floating_point]
         return min(GROWN, ROUNDING_ULPS * max((torch.finfo(d).eps for d in formats), default=1e-7))
+
+
+def _grouped_otherwise(a: Step, b: Step) -> bool:
+    return [group.members for group in a.groups] != [group.members for group in b.groups]
+
+
+def _by_weight(aspect: str, step: Step) -> object:
+    """Return an aspect of an optimizer for each weight, whatever the groups that they are in."""
+    looked = {
+        number: group.learning_rate if aspect == "learning rate" else group.settings
+        for group in step.groups
+        for number in group.members
+    }
+    return looked if aspect == "learning rate" else (step.optimizer, step.kind, step.warm, looked)
 
 
 def relative_gap(a: Tensor, b: Tensor, scale: Tensor | None = None) -> float:

@@ -13,7 +13,7 @@ from .pair import Pair
 from .record import Step
 from .repeat import not_repeatable, stir
 from .report import Report
-from .rounding import Nudge, last_place, weighed
+from .rounding import Nudge, by_rounding, last_place, weighed
 from .trace import Trace, trace
 from .watch import unwatch, watch
 from .wishes import Wish, wishing
@@ -69,7 +69,7 @@ def diagnose(
         traces = [_enriched(repeat.a, repeat.b) for repeat in repeats]
         notes = ["Each run was made twice, and is equal to itself."]
     report = report_of(pair)
-    if notes and pair.noise and len(traces[0].steps) == len(traces[1].steps):
+    if notes and by_rounding(report) and len(traces[0].steps) == len(traces[1].steps):
         report = weighed(report, pair, runs[0](nudged=last_place(pair)))
     return replace(report, notes=report.notes + notes)
 

@@ -67,6 +67,13 @@ def last_place(pair: Pair) -> float:
     return max((torch.finfo(kind).eps for kind in formats), default=0.0)
 
 
+def by_rounding(report: Report) -> bool:
+    """Return whether a report hangs on what rounding can do."""
+    if report.verdict == "equal within rounding":
+        return True
+    return report.diagnosis is not None and report.diagnosis.name == "more than rounding"
+
+
 def weighed(report: Report, pair: Pair, nudged: Trace) -> Report:
     """Return the report of two runs that part by rounding, judged by how far rounding carries."""
     bound = Pair(pair.a, nudged, (pair.names[0], f"{pair.names[0]}, nudged"))

@@ -742,3 +742,23 @@ def test_a_harmless_network_beside_the_model_is_not_blamed(change):
     assert report.diagnosis.name == "gradients a constant factor apart", report.explain()
     other = with_probe(partial(F.cross_entropy, label_smoothing=0.1), **change)
     assert compare(one, lightning(other)).diagnosis.name == "other loss or gradient"
+
+
+def test_weights_in_other_groups_with_the_same_settings_are_no_difference():
+    """Hugging Face's Trainer puts weights with and without decay into two groups."""
+
+    def halves(parameters, **settings):
+        parameters = list(parameters)
+        groups = [{"params": parameters[:2]}, {"params": parameters[2:]}]
+        return torch.optim.AdamW(groups, lr=0.01, **settings)
+
+    def whole(parameters, **settings):
+        return torch.optim.AdamW(parameters, lr=0.01, **settings)
+
+    compare(raw(Plan(optimizer=whole)), raw(Plan(optimizer=halves))).assert_identical()
+    other = compare(raw(Plan(optimizer=whole)), raw(Plan(optimizer=partial(halves, fused=True))))
+    assert other.verdict == "equal within rounding"
+    assert "different kernels" in other.explain()
+    other = compare(raw(Plan(optimizer=whole)), raw(Plan(optimizer=partial(halves, eps=1e-3))))
+    assert other.diagnosis.name == "other optimizer settings"
+    assert "eps" in other.explain()
