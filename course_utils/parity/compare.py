@@ -76,6 +76,11 @@ def check_trace(trace: object, name: str) -> None:
             f"compare() takes two traces, but {name} is a {type(trace).__name__}: "
             "use the name after `as` in `with trace(model) as name:`."
         )
+    _check(trace, name)
+
+
+def _check(trace: Trace, name: str) -> None:
+    """Raise ValueError for a trace without steps, which says why there is none."""
     if not trace.steps and trace.by_hand:
         raise ValueError(BY_HAND.format(name=name))
     if not trace.steps:

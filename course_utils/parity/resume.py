@@ -9,7 +9,8 @@ from torch import Tensor
 from .compare import check_trace, located, report_of
 from .diagnose.finding import Diagnosis
 from .fingerprint import digests
-from .missing import Junction, Missing, alike, missing_states
+from .junction import Junction, alike
+from .missing import Missing, missing_states
 from .record import Snapshot, digest_of
 from .report import Report
 from .trace import Trace

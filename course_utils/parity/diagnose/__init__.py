@@ -7,7 +7,7 @@ place in `FINDERS` before the more general ones.
 """
 
 from ..pair import Pair
-from . import batch, ends, forward, gradient, start, update
+from . import accumulation, batch, ends, forward, gradient, start, update
 from .ends import surroundings
 from .finding import Diagnosis, Finder
 
@@ -44,19 +44,19 @@ FINDERS: dict[str, tuple[Finder, ...]] = {
         forward.other_forward,
     ),
     "gradient": (
-        gradient.cleared_before_step,
-        gradient.cleared_within,
-        gradient.cleared_once_in_closure,
-        gradient.leftovers,
-        gradient.forgotten_zero_grad,
+        accumulation.cleared_before_step,
+        accumulation.cleared_within,
+        accumulation.cleared_once_in_closure,
+        accumulation.leftovers,
+        accumulation.forgotten_zero_grad,
         forward.norm_in_parts,
         gradient.cut_off,
         gradient.unscaled_late,
         gradient.clipped_early,
         gradient.clipped_values,
         gradient.clipped_norm,
-        gradient.weighed_otherwise,
-        gradient.constant_factor,
+        accumulation.weighed_otherwise,
+        accumulation.constant_factor,
         gradient.not_differentiable,
         gradient.recomputed,
         forward.helper_in_training,

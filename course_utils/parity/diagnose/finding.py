@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ..chance import parted
-from ..pair import FIT, Pair, relative_gap
+from ..near import FIT, relative_gap
+from ..pair import Pair
 from ..record import SOURCES, Step
 from ..trace import Trace
 
