@@ -6,6 +6,8 @@ import sys
 import torch
 import xxhash
 
+UNKNOWN = bytes(8)  # the state of a generator that is not there
+
 
 def random_states(device: str = "cpu") -> bytes:
     """Return 24 bytes: eight each for torch's generator (of the device, too), Python's, NumPy's.
@@ -26,14 +28,18 @@ def torch_state(device: str = "cpu") -> bytes:
 
 
 def parted(a: bytes, b: bytes) -> tuple[bool, bool, bool]:
-    """Return which generators' states differ between two results: torch's, Python's, NumPy's."""
-    return tuple(a[place : place + 8] != b[place : place + 8] for place in (0, 8, 16))
+    """Return which generators' states differ between two results: torch's, Python's, NumPy's.
+
+    One that was not there yet in one of them (NumPy's, before its import) is not said to differ.
+    """
+    pairs = [(a[place : place + 8], b[place : place + 8]) for place in (0, 8, 16)]
+    return tuple(one != two and UNKNOWN not in (one, two) for one, two in pairs)
 
 
 def _numpy_state() -> bytes:
     numpy = sys.modules.get("numpy.random")
     if numpy is None:
-        return bytes(8)
+        return UNKNOWN
     state = numpy.get_state()
     if isinstance(state, dict):  # another generator than NumPy's default
         return xxhash.xxh3_64_digest(repr(state).encode())
