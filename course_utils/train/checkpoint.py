@@ -77,7 +77,7 @@ def arguments(content: dict, path: str, model: str) -> dict:
     hints = _hints(model)
     found = {k: v for k, v in _hyperparameters(content, path).items() if not k.startswith("_")}
     for name, value in found.items():
-        configs.check_words([f"--model.{name}={text}" for text in _texts(value)])
+        _check_texts(name, value, path)
         if _names_class(value) or (any(_texts(value)) and not _is_plain(hints.get(name))):
             raise CommandError(
                 f"{path} holds a value for {name} that could name code: if you trust it, give it "
@@ -135,6 +135,17 @@ def _texts(value: object) -> Iterator[str]:
     if isinstance(items, Iterable) and not isinstance(items, str | Tensor):
         for item in items:
             yield from _texts(item)
+
+
+def _check_texts(name: str, value: object, path: str) -> None:
+    """Raise CommandError for a text that would be read as YAML, and take long."""
+    try:
+        for text in _texts(value):
+            configs.check(text)
+    except configs.UnfitError as error:
+        raise CommandError(
+            f"{path} cannot be used: its value for {name} is none: {error}."
+        ) from None
 
 
 def _names_class(value: object) -> bool:

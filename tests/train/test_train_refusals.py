@@ -172,8 +172,8 @@ TRIES = [
     ("trained model", "predict --out-dir new"),
     ("trained model", "validate"),
     ("photographs", "test --ckpt_path mlp.ckpt --data StylePictures"),
-    ("model.hidden", "test --ckpt_path bombed.ckpt"),
-    ("--model.lr", "test --ckpt_path texts.ckpt"),
+    ("bombed.ckpt", "test --ckpt_path bombed.ckpt"),
+    ("texts.ckpt", "test --ckpt_path texts.ckpt"),
     # configurations
     ("none.yaml", "fit --config none.yaml"),
     ("earlier", "fit --config earlier"),
