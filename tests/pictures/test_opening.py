@@ -133,8 +133,9 @@ def test_too_many_bytes_are_refused_before_they_are_read(tmp_path, monkeypatch):
     path = tmp_path / "large.bmp"
     with path.open("wb") as file:
         file.truncate(opening.MOST_BYTES + 1)  # takes no space on the disk
-    monkeypatch.setattr(io, "BytesIO", lambda content: pytest.fail("read"))
-    assert "more than 100 MB" in refusal(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", lambda *args: pytest.fail("read"))
+        assert "more than 100 MB" in refusal(path)
     monkeypatch.setattr(opening, "MOST_BYTES", 100)
     assert "MB" in refusal(FILES["PNG"])
 
