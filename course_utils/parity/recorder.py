@@ -490,7 +490,8 @@ class Recorder(Watcher):
         listed = [parameters] if isinstance(parameters, Tensor) else parameters
         if any(id(p) in self.numbers for p in listed):
             self._event(f"clip by {kind}")
-            self.clips.append(Clip(float(limit), float(found)))
+            members = self._shared(tuple(self.numbers.get(id(p), -1) for p in listed))
+            self.clips.append(Clip(float(limit), float(found), members))
 
     @_beside
     def on_scaler(self, what: str, optimizer: Optimizer | None) -> None:
@@ -695,6 +696,7 @@ class Recorder(Watcher):
             draws=random_states()[:8] != before[:8] if before else False,
             workers=loader.num_workers,
             worker_init=getattr(init, "__qualname__", str(init)) if init else "",
+            length=_length(loader),
         )
         self.novel = True
         if len(self.trace.passes) < 10_000:

@@ -379,13 +379,27 @@ def _ratio(pair: Pair) -> float | None:
     return None if factor is None or abs(factor - 1) < FIT else factor
 
 
+def _ratio_unclipped(pair: Pair) -> float | None:
+    """Return how many times the second norm the first one was, before both were clipped alike."""
+    clips = [step.evidence.clips if step.evidence else () for step in pair.steps]
+    if not all(clips) or clips[0][-1].limit != clips[1][-1].limit:
+        return None
+    a, b = (side[-1].found for side in clips)
+    return a / b if a > 0 and b > 0 and a / b != 1 else None
+
+
 def constant_factor(pair: Pair) -> Diagnosis | None:
     """The gradients point the same way, with other lengths."""
-    ratio = _ratio(pair)
+    ratio, unclipped = _ratio(pair), _ratio_unclipped(pair)
     if ratio is None:
         return None
-    factor = max(ratio, 1 / ratio)
+    found = f"{max(ratio, 1 / ratio):.6g} times that of"
     larger, smaller = pair.names if ratio > 1 else pair.names[::-1]
+    evidence = [f"The gradient of {larger} is {found} {smaller}, in every value."]
+    if unclipped is not None:  # clipping has hidden the factor
+        ratio = unclipped
+        evidence += _clips(pair)
+    factor = max(ratio, 1 / ratio)
     calls = max((step.calls for step in pair.steps), key=len)
     sizes = {call.size for call in calls}
     before = previous(pair.a, pair.index)
@@ -422,7 +436,7 @@ def constant_factor(pair: Pair) -> Diagnosis | None:
         "gradients a constant factor apart",
         cause,
         mend,
-        [f"The gradient of {larger} is {factor:.6g} times that of {smaller}, in every value."],
+        evidence,
     )
 
 
