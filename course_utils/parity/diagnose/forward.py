@@ -115,9 +115,8 @@ def forgotten_eval(pair: Pair) -> Diagnosis | None:
         effects.append("batch norm averaged over validation data")
     return Diagnosis(
         "forgotten eval()",
-        f"{pair.names[one]} ran forward passes that are not for training with the model in "
-        f"training mode, as in a validation without `eval()`: "
-        f"{', and '.join(effects) or 'they changed its buffers'}.",
+        f"{pair.names[one]} validated with the model in training mode, or ran other passes in it "
+        f"that are not for training: {', and '.join(effects) or 'they changed its buffers'}.",
         "Call `model.eval()` before the validation loop, and `model.train()` after it. The Trainer "
         "sets both by itself.",
         [pair.say(f"{{}} forward passes in training mode, without a backward, {moment}", *counts)],
