@@ -86,7 +86,8 @@ class BackwardPasses(Follower):
         listed = [parameters] if isinstance(parameters, Tensor) else parameters
         if any(id(p) in self.numbers for p in listed):
             self._event(f"clip by {kind}")
-            self.clips.append(Clip(float(limit), float(found)))
+            members = self._shared(tuple(self.numbers.get(id(p), -1) for p in listed))
+            self.clips.append(Clip(float(limit), float(found), members))
 
     @beside
     def on_scaler(self, what: str, optimizer: Optimizer | None) -> None:

@@ -59,6 +59,7 @@ class Feeding(Follower):
             draws=random_states()[:8] != before[:8] if before else False,
             workers=loader.num_workers,
             worker_init=getattr(init, "__qualname__", str(init)) if init else "",
+            length=_length(loader),
         )
         self.novel = True
         if len(self.trace.passes) < 10_000:

@@ -115,15 +115,42 @@ class Pair(Near):
             return self._buffers_differ(index)
         if aspect in BY_PASS and not self.entered_alike(index):
             return self._differs_by_layer(aspect, index)
+        if aspect == "learning rate":
+            return self._other_rates(index)
         look = ASPECTS[aspect]
         a, b = (look(step) for step in self.at(index))
-        if aspect in LATENT and a != b and _grouped_otherwise(*self.at(index)):
-            a, b = (_by_weight(aspect, step) for step in self.at(index))
+        if aspect == "optimizer" and a != b and _grouped_otherwise(*self.at(index)):
+            a, b = (_by_weight(step) for step in self.at(index))
         if aspect in BY_PASS and a != b and self.regrouped(index):
             return aspect in ("mode", "precision") and set(a) != set(b)
+        if aspect == "batch" and a != b and self._output_first(index):
+            return False
         if aspect in BY_PASS and a != b and len(a) != len(b):
             return self._differs_in_parts(aspect, a, b)
         return a != b
+
+    def _other_rates(self, index: int) -> bool:
+        """Return whether the groups have other learning rates, and the weights in them, too."""
+        a, b = self.at(index)
+        if a.learning_rates == b.learning_rates:
+            return False
+        one, other = (
+            {n: group.learning_rate for group in step.groups for n in group.members}
+            for step in (a, b)
+        )
+        return any(one[number] != other[number] for number in one.keys() & other.keys())
+
+    def _output_first(self, index: int) -> bool:
+        """Return whether the first pass of a step that differs does so in its output alone.
+
+        What goes in later may follow from it: the state of a game, the length of an episode.
+        """
+        for a, b in zip(*(step.calls for step in self.at(index)), strict=False):
+            if a.inputs != b.inputs or not a.inputs:
+                return False
+            if a.output != b.output:
+                return True
+        return False
 
     def _differs_in_parts(self, aspect: str, a: tuple, b: tuple) -> bool:
         """Compare steps of different numbers of passes: what both have, and the rest if batches."""
@@ -272,15 +299,14 @@ def _grouped_otherwise(a: Step, b: Step) -> bool:
     return [group.members for group in a.groups] != [group.members for group in b.groups]
 
 
-def _by_weight(aspect: str, step: Step) -> object:
-    """Return an aspect of an optimizer for each weight, whatever the groups that they are in."""
-    alone = aspect == "learning rate"
+def _by_weight(step: Step) -> object:
+    """Return an optimizer's settings for each weight, whatever the groups that they are in."""
     looked = {
-        number: group.learning_rate if alone else (group.learning_rate, group.settings)
+        number: (group.learning_rate, group.settings)
         for group in step.groups
         for number in group.members
     }
-    return looked if alone else (step.optimizer, step.kind, step.warm, looked)
+    return step.optimizer, step.kind, step.warm, looked
 
 
 def _first(names: list[str], a: tuple, b: tuple) -> str:

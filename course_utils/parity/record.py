@@ -71,6 +71,7 @@ class Clip:
 
     limit: float
     found: float
+    members: tuple[int, ...] = ()  # whose gradients, in the order in which they were added up
 
 
 @dataclass(slots=True, frozen=True)
@@ -171,6 +172,7 @@ class Pass:
     draws: bool  # whether starting it drew from torch's global generator
     workers: int
     worker_init: str
+    length: int = -1  # how many batches there are to come; -1 if it does not say
     batches: int = 0
     finished: bool = False
 

@@ -201,13 +201,27 @@ def gradient_ratio(pair: Pair) -> float | None:
     return None if factor is None or abs(factor - 1) < FIT else factor
 
 
+def _ratio_unclipped(pair: Pair) -> float | None:
+    """Return how many times the second norm the first one was, before both were clipped alike."""
+    clips = [step.evidence.clips if step.evidence else () for step in pair.steps]
+    if not all(clips) or clips[0][-1].limit != clips[1][-1].limit:
+        return None
+    a, b = (side[-1].found for side in clips)
+    return a / b if a > 0 and b > 0 and a / b != 1 else None
+
+
 def constant_factor(pair: Pair) -> Diagnosis | None:
     """The gradients point the same way, with other lengths."""
-    ratio = gradient_ratio(pair)
+    ratio, unclipped = gradient_ratio(pair), _ratio_unclipped(pair)
     if ratio is None:
         return None
-    factor = max(ratio, 1 / ratio)
+    found = f"{max(ratio, 1 / ratio):.6g} times that of"
     larger, smaller = pair.names if ratio > 1 else pair.names[::-1]
+    evidence = [f"The gradient of {larger} is {found} {smaller}, in every value."]
+    if unclipped is not None:  # clipping has hidden the factor
+        ratio = unclipped
+        evidence += clips_line(pair)
+    factor = max(ratio, 1 / ratio)
     calls = max((step.calls for step in pair.steps), key=len)
     sizes = {call.size for call in calls}
     before = previous(pair.a, pair.index)
@@ -244,5 +258,12 @@ def constant_factor(pair: Pair) -> Diagnosis | None:
         "gradients a constant factor apart",
         cause,
         mend,
-        [f"The gradient of {larger} is {factor:.6g} times that of {smaller}, in every value."],
+        evidence,
     )
+
+
+def clips_line(pair: Pair) -> list[str]:
+    """Say what each run clipped, where that was seen."""
+    found = [step.evidence.clips if step.evidence else () for step in pair.steps]
+    said = [f"limit {c[0].limit:.4g}, norm found {c[0].found:.4g}" if c else "none" for c in found]
+    return [pair.say("clipping: {}", *said)] if any(found) else []

@@ -97,7 +97,7 @@ def validation_in_one(pair: Pair) -> Diagnosis | None:
     counts = evaluations(pair)
     if counts[0] == counts[1] or pair.index == 0 or _same_samples(pair):
         return None
-    drawing = [_drawing_passes(trace, pair.index) for trace in pair.traces]
+    drawing = _drawing(pair)
     if drawing[0] == drawing[1] and all(trace.passes for trace in pair.traces):
         return None  # whatever was validated, no pass over a loader drew for it
     return Diagnosis(
@@ -114,9 +114,11 @@ def validation_draws(pair: Pair) -> Diagnosis | None:
     """Random numbers were drawn while validating, in one run or more of them there."""
     found = random_parted(pair)
     counts = evaluations(pair)
-    if found is None or found[1] != "validation" or not all(counts):
+    if found is None or found[1] != "validation" or not all(counts) or counts[0] != counts[1]:
         return None
     index, _, sources = found
+    if not index or _drawing(pair)[0] != _drawing(pair)[1]:
+        return None  # a loader's pass drew
     return Diagnosis(
         "validation draws",
         "While validating, one run draws random numbers that the other does not draw: an "
@@ -156,11 +158,25 @@ def extra_draw(pair: Pair) -> Diagnosis | None:
             "its own with `generator=`."
         )
         evidence.insert(0, f"A loader was begun and left early before step {index + 1:,}.")
+    elif _drawing(pair)[0] != _drawing(pair)[1]:
+        one = 0 if _drawing(pair)[0] > _drawing(pair)[1] else 1
+        cause = (
+            f"{pair.names[one]} begins more passes over loaders without a generator of their own: "
+            "each draws a seed from torch's global generator, and shifts what is drawn after it. "
+            "(The Trainer needs a loader where a raw loop may have none.)"
+        )
+        mend = (
+            "Begin the same passes at the same moments, or give the loader a generator of its own: "
+            "`DataLoader(…, generator=torch.Generator().manual_seed(seed))`."
+        )
+        evidence.insert(0, pair.say("{} passes over loaders that drew", *_drawing(pair)))
     else:
         cause = (
             "In one run something draws from torch's global generator that does not draw in the "
             "other: a batch looked at, a layer built, a random transform, a metric that samples."
         )
+        if evaluations(pair)[0] != evaluations(pair)[1]:
+            evidence.append(pair.say(PASSES, *evaluations(pair)))
         mend = (
             "Find what runs at that moment in one loop only, and put it inside "
             "`with torch.random.fork_rng():`, or seed both runs again right after it."
@@ -298,7 +314,7 @@ def _chosen(trace: Trace, index: int) -> list[bytes]:
     now = _training_pass(trace, index)
     if now is None:
         return []
-    left = [one for one in trace.passes if one is not now and not one.finished and one.batches < 3]
+    left = [one for one in trace.passes if one is not now and _left_early(one)]
     mine = {i for i, one in enumerate(trace.passes) if one.loader == now.loader and one not in left}
     taken = [
         seen for step in trace.steps[: index + 1] for number, seen in step.loaded if number in mine
@@ -318,11 +334,19 @@ def _training_pass(trace: Trace, index: int) -> Pass | None:
     return begun[-1] if begun else None
 
 
-def _drawing_passes(trace: Trace, index: int) -> int:
-    """Return how many passes over loaders, begun before a step, drew from the global generator."""
-    return sum(one.draws for one in trace.passes if one.step <= index)
+def _left_early(one: Pass) -> bool:
+    """Return whether a pass over a loader was left after a batch or two, though there are more."""
+    return not one.finished and one.batches < 3 and one.batches < one.length
+
+
+def _drawing(pair: Pair) -> tuple[int, int]:
+    """Return how many passes over loaders, begun by a step, drew from the global generator."""
+    a, b = (
+        sum(one.draws for one in trace.passes if one.step <= pair.index) for trace in pair.traces
+    )
+    return a, b
 
 
 def _peeks(trace: Trace, index: int) -> int:
-    """Return how many passes over loaders were begun and left after a batch or two."""
-    return sum(not p.finished and p.batches < 3 for p in trace.passes if p.step <= index)
+    """Return how many drawing passes over loaders were begun by a step, and left early."""
+    return sum(p.draws and _left_early(p) for p in trace.passes if p.step <= index)

@@ -98,7 +98,7 @@ def rounding(pair: Pair) -> Diagnosis:
         f"The final weights differ by at most {pair.largest_difference():.2g}, which is "
         f"{pair.drift():.1e} of the way that training moved them.",
     ]
-    for reason in (_environment, _parts, _kernels, _formula):
+    for reason in (_environment, _parts, _kernels, _clipped_in_order, _formula):
         found = reason(pair)
         if found:
             cause, mend, lines = found
@@ -183,6 +183,22 @@ def _kernels(pair: Pair):
         "round otherwise.",
         "Nothing is wrong. For the same bits, give both optimizers the same arguments.",
         [pair.say("{}", *[", ".join(sorted(side)) for side in kernels])],
+    )
+
+
+def _clipped_in_order(pair: Pair):
+    evidence = [step.evidence for step in pair.at(pair.first[0])]
+    if pair.first[1] != "gradient" or None in evidence or not all(e.clips for e in evidence):
+        return None
+    a, b = (e.clips[-1] for e in evidence)
+    if a.limit != b.limit or a.members == b.members or set(a.members) != set(b.members):
+        return None
+    return (
+        "Both clip the same weights' gradients to the same norm, but add it up in another order: "
+        "Lightning goes by the optimizer's groups, `model.parameters()` by the layers.",
+        "Nothing is wrong. For the same bits, override `configure_gradient_clipping` and clip "
+        "`self.model.parameters()`.",
+        [pair.say("norm found {:.9g}", a.found, b.found)],
     )
 
 

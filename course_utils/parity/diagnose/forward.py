@@ -109,11 +109,14 @@ def forgotten_eval(pair: Pair) -> Diagnosis | None:
     draws = (pair.a.random or pair.b.random) and _random_differs(pair)
     if counts[0] == counts[1] or not (draws or (pair.a.end.buffers and pair.aspect != "batch")):
         return None
-    name = pair.names[0 if counts[0] > counts[1] else 1]
+    one = 0 if counts[0] > counts[1] else 1
+    effects = ["random numbers were drawn that the training needed"] * bool(draws)
+    if any(kind == "norm" for settings in pair.traces[one].settings for kind, *_ in settings):
+        effects.append("batch norm averaged over validation data")
     return Diagnosis(
         "forgotten eval()",
-        f"{name} validated with the model in training mode: dropout drew random numbers that the "
-        "training needed, and batch norm averaged over validation data.",
+        f"{pair.names[one]} validated with the model in training mode, or ran other passes in it "
+        f"that are not for training: {', and '.join(effects) or 'they changed its buffers'}.",
         "Call `model.eval()` before the validation loop, and `model.train()` after it. The Trainer "
         "sets both by itself.",
         [pair.say(f"{{}} forward passes in training mode, without a backward, {moment}", *counts)],

@@ -6,7 +6,7 @@ from ..layers import recomputed_otherwise
 from ..near import FIT, GROWN, relative_gap
 from ..pair import Pair
 from ..record import Step
-from .accumulation import gradient_ratio, order_of
+from .accumulation import clips_line, gradient_ratio, order_of
 from .finding import Diagnosis, equal_in, numbers, sentence, shortened
 
 
@@ -89,7 +89,7 @@ def unscaled_late(pair: Pair) -> Diagnosis | None:
         "scaler's factor, so the limit means something else: they are cut to almost nothing.",
         'Call `scaler.unscale_(optimizer)` before `clip_grad_norm_`. With `precision="16-mixed"` '
         "and `gradient_clip_val` the Trainer does it in this order.",
-        [pair.say("{}", *map(order_of, pair.steps)), *_clips(pair)],
+        [pair.say("{}", *map(order_of, pair.steps)), *clips_line(pair)],
     )
 
 
@@ -120,12 +120,6 @@ def _clips_early(step: Step) -> bool:
     clips = [i for i, e in enumerate(events) if e.startswith("clip")]
     backward = [i for i, e in enumerate(events) if e.startswith("backward")]
     return bool(clips and backward) and clips[-1] < backward[-1]
-
-
-def _clips(pair: Pair) -> list[str]:
-    found = [step.evidence.clips if step.evidence else () for step in pair.steps]
-    said = [f"limit {c[0].limit:.4g}, norm found {c[0].found:.4g}" if c else "none" for c in found]
-    return [pair.say("clipping: {}", *said)] if any(found) else []
 
 
 def clipped_values(pair: Pair) -> Diagnosis | None:

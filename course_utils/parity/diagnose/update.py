@@ -252,6 +252,7 @@ def other_settings(pair: Pair) -> Diagnosis | None:
         evidence.append(pair.say("{} parameter groups", len(a.groups), len(b.groups)))
     if not evidence:
         return None
+    evidence = list(dict.fromkeys(evidence))  # the same in several groups
     return Diagnosis(
         "other optimizer settings",
         "The two optimizers are not set up alike.",
