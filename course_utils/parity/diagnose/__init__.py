@@ -52,6 +52,7 @@ FINDERS: dict[str, tuple[Finder, ...]] = {
         gradient.cut_off,
         gradient.unscaled_late,
         gradient.clipped_early,
+        gradient.clipped_by_call,
         gradient.clipped_values,
         gradient.clipped_norm,
         gradient.weighed_otherwise,
