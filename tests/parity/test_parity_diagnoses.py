@@ -762,3 +762,13 @@ def test_weights_in_other_groups_with_the_same_settings_are_no_difference():
     other = compare(raw(Plan(optimizer=whole)), raw(Plan(optimizer=partial(halves, eps=1e-3))))
     assert other.diagnosis.name == "other optimizer settings"
     assert "eps" in other.explain()
+
+
+@pytest.mark.parametrize("loop", [raw, lightning])
+def test_clipping_that_acts_once_is_known_by_its_call(loop):
+    """Not taken for a loss with another factor, though no second step shows the limit."""
+    plan = Plan(epochs=1, loader=partial(loader, samples=data(samples=BATCH)))
+    report = compare(raw(plan), loop(replace(plan, clip_norm=0.1)), names=("free", "clipped"))
+    assert report.diagnosis.name == "clipping in one", str(report)
+    assert report.diagnosis.cause.startswith("clipped clips its gradients")
+    assert "clipped: clipping: limit 0.1, norm found" in " ".join(report.explain().split())

@@ -53,6 +53,7 @@ FINDERS: dict[str, tuple[Finder, ...]] = {
         gradient.cut_off,
         gradient.unscaled_late,
         gradient.clipped_early,
+        gradient.clipped_by_call,
         gradient.clipped_values,
         gradient.clipped_norm,
         accumulation.weighed_otherwise,

@@ -146,6 +146,28 @@ def clipped_values(pair: Pair) -> Diagnosis | None:
     return None
 
 
+def clipped_by_call(pair: Pair) -> Diagnosis | None:
+    """A call that clips was seen in one run, and it makes just this difference."""
+    if not pair.explained:
+        return None
+    kept = [_kept_by_clipping(step) for step in pair.steps]
+    norms = [_norm(step) for step in pair.steps]
+    if kept[0] == kept[1] or not all(norms):
+        return None
+    if abs(norms[0] / norms[1] / (kept[0] / kept[1]) - 1) > FIT or _ratio(pair) is None:
+        return None
+    return _clipping(pair.names[0 if kept[0] < kept[1] else 1], _clips(pair))
+
+
+def _kept_by_clipping(step: Step) -> float:
+    """Return to which share of itself the gradient of a step was clipped by its norm."""
+    share = 1.0
+    for clip in step.evidence.clips:
+        if clip.found > clip.limit > 0:  # not so for values, where no norm is found
+            share *= clip.limit / clip.found
+    return share
+
+
 def clipped_norm(pair: Pair) -> Diagnosis | None:
     """One gradient is the other scaled down to a norm that this run never exceeds."""
     ratio = gradient_ratio(pair)
