@@ -154,9 +154,9 @@ def clipped_by_call(pair: Pair) -> Diagnosis | None:
     norms = [_norm(step) for step in pair.steps]
     if kept[0] == kept[1] or not all(norms):
         return None
-    if abs(norms[0] / norms[1] / (kept[0] / kept[1]) - 1) > FIT or _ratio(pair) is None:
+    if abs(norms[0] / norms[1] / (kept[0] / kept[1]) - 1) > FIT or gradient_ratio(pair) is None:
         return None
-    return _clipping(pair.names[0 if kept[0] < kept[1] else 1], _clips(pair))
+    return _clipping(pair.names[0 if kept[0] < kept[1] else 1], clips_line(pair))
 
 
 def _kept_by_clipping(step: Step) -> float:
