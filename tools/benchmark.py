@@ -11,7 +11,9 @@ from itertools import islice
 from statistics import median
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
@@ -67,6 +69,32 @@ def tracing(datamodule: MNISTDataModule) -> Costs:
     return in_turn(runs, len(ready))
 
 
+# Width and number of hidden layers, and how many steps are timed: from 0.1 to 50 million weights.
+SIZES = {"0.12M": (128, 1, 60), "1.2M": (768, 1, 30), "10M": (2048, 2, 6), "54M": (4096, 3, 3)}
+
+
+def trace_curve() -> str:
+    """Return what watching costs networks of several sizes, as a table of ratios."""
+    lines = ["weights    raw ms a step    times as long, traced"]
+    for name, (width, depth, steps) in SIZES.items():
+        batch = torch.randn(64, 784), torch.randint(10, (64,))
+        hidden = [layer for _ in range(depth) for layer in (nn.Linear(width, width), nn.ReLU())]
+        model = nn.Sequential(nn.Linear(784, width), nn.ReLU(), *hidden, nn.Linear(width, 10))
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+
+        def run(watch, model=model, optimizer=optimizer, batch=batch, steps=steps) -> None:
+            with watch(model):
+                for _ in range(steps):
+                    optimizer.zero_grad()
+                    F.cross_entropy(model(batch[0]), batch[1]).backward()
+                    optimizer.step()
+
+        run(nullcontext)
+        costs = in_turn({"raw": lambda: run(nullcontext), "traced": lambda: run(trace)}, steps, 3)
+        lines.append(f"{name:>7}{costs.milliseconds['raw']:16.2f}{costs.ratios['traced']:23.2f}")
+    return "\n".join(lines)
+
+
 class Alternating(LitMLP):
     """An MLP that takes a callback out of its Trainer for every other step, and times each step.
 
@@ -111,6 +139,7 @@ def main() -> None:
     }
     for title, costs in tables.items():
         print(f"\n{title} (medians)\n{costs}")
+    print(f"\nWatching networks of several sizes (medians)\n{trace_curve()}")
 
 
 if __name__ == "__main__":
