@@ -41,7 +41,7 @@ def located(first: Trace, second: Trace, names: tuple[str, str]) -> Pair:
     Raises TypeError for anything but two traces and ValueError for a trace without steps.
     """
     for trace, name in zip((first, second), names, strict=True):
-        check_trace(trace, name)
+        _check(trace, name)
     pair = Pair(first, second, names)
     _find(pair)
     return pair
@@ -69,8 +69,7 @@ def report_of(
     )
 
 
-def check_trace(trace: object, name: str) -> None:
-    """Raise TypeError for what is no trace, and ValueError for one without steps."""
+def _check(trace: object, name: str) -> None:
     if not isinstance(trace, Trace):
         raise TypeError(
             f"compare() takes two traces, but {name} is a {type(trace).__name__}: "
