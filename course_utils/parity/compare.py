@@ -2,9 +2,9 @@
 
 import torch
 
-from .diagnose import Diagnosis, diagnose
+from .diagnose import diagnose
 from .pair import Pair
-from .report import Difference, Report
+from .report import Diagnosis, Difference, Report
 from .trace import Trace
 
 NO_STEPS = (
