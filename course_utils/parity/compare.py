@@ -2,9 +2,9 @@
 
 import torch
 
-from .diagnose import Diagnosis, diagnose, surroundings
+from .diagnose import diagnose
 from .pair import Pair
-from .report import Difference, Report
+from .report import Diagnosis, Difference, Report
 from .trace import Trace
 
 NO_STEPS = (
@@ -41,7 +41,7 @@ def located(first: Trace, second: Trace, names: tuple[str, str]) -> Pair:
     Raises TypeError for anything but two traces and ValueError for a trace without steps.
     """
     for trace, name in zip((first, second), names, strict=True):
-        check_trace(trace, name)
+        _check(trace, name)
     pair = Pair(first, second, names)
     _find(pair)
     return pair
@@ -69,18 +69,13 @@ def report_of(
     )
 
 
-def check_trace(trace: object, name: str) -> None:
+def _check(trace: object, name: str) -> None:
     """Raise TypeError for what is no trace, and ValueError for one without steps."""
     if not isinstance(trace, Trace):
         raise TypeError(
             f"compare() takes two traces, but {name} is a {type(trace).__name__}: "
             "use the name after `as` in `with trace(model) as name:`."
         )
-    _check(trace, name)
-
-
-def _check(trace: Trace, name: str) -> None:
-    """Raise ValueError for a trace without steps, which says why there is none."""
     if not trace.steps and trace.by_hand:
         raise ValueError(BY_HAND.format(name=name))
     if not trace.steps:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from .compare import check_trace, located, report_of
+from .compare import _check, located, report_of
 from .diagnose.finding import Diagnosis
 from .fingerprint import digests
 from .junction import Junction, alike
@@ -35,9 +35,9 @@ def compare_resumed(
             "compare_resumed() takes the trace of the whole run, then those of its parts: the "
             f"first part, and what was resumed after it. It got {len(parts)}."
         )
-    check_trace(whole, names[0])
+    _check(whole, names[0])
     for part in parts:
-        check_trace(part, names[1])
+        _check(part, names[1])
     report, done, notes = _first_part(whole, parts[0], names), len(parts[0].steps), []
     if report is not None:
         return report
