@@ -102,7 +102,7 @@ def _operations(losses: list[Tensor]) -> tuple[str, ...]:
     seen, found = {node for node, _ in waiting}, []
     while waiting and len(found) < GRAPH_NODES:
         node, above = waiting.popleft()
-        name = node.name().removesuffix("0").removesuffix("Backward")
+        name = node.name().rstrip("0123456789").removesuffix("Backward")
         if name == "ToCopy":  # a change of the number format: what matters is where
             name = f"a cast for {above}"
         if "AccumulateGrad" not in name:

@@ -2,7 +2,7 @@
 
 import torch
 
-from .diagnose import diagnose
+from .diagnose import diagnose, surroundings
 from .pair import Pair
 from .report import Diagnosis, Difference, Report
 from .trace import Trace

@@ -3,7 +3,9 @@
 import logging
 import random
 from dataclasses import replace
+from functools import partial
 
+import pytest
 import torch
 from parity_loops import (
     BATCH,
@@ -15,14 +17,16 @@ from parity_loops import (
     adam,
     data,
     lightning,
+    loader,
     mlp,
     mlp_with_dropout,
     raw,
     sgd,
 )
-from threads import said
+from threads import Manual, said
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import ExponentialLR, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from course_utils.parity import compare, trace
@@ -206,3 +210,107 @@ def test_a_factor_is_seen_behind_clipping():
     assert said(report) == "gradient @1: gradients a constant factor apart"
     assert "3 batches make one step" in report.diagnosis.cause
     assert "limit 0.5" in report.explain()
+
+
+# Steps and schedulers
+
+
+class StepsTwice(Manual):
+    def training_step(self, batch, batch_index):
+        super().training_step(batch, batch_index)
+        self.optimizers().step()
+
+
+class GoesBackTwice(Manual):
+    def training_step(self, batch, batch_index):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        loss = self.loss_of(batch, batch_index)
+        self.manual_backward(loss, retain_graph=True)
+        self.manual_backward(loss)
+        optimizer.step()
+
+
+class StepsItsSchedulerToo(Lit):
+    def on_train_batch_end(self, *_):
+        self.scheduler.step()
+
+
+class EverySecond(Lit):
+    def configure_optimizers(self):
+        found = super().configure_optimizers()
+        found["lr_scheduler"]["frequency"] = 2
+        return found
+
+
+def test_a_step_without_a_new_gradient_is_no_other_batch():
+    report = explained(Plan(), module=StepsTwice)
+    assert said(report) == "batch @2: a step without a backward pass"
+    assert "Lightning makes this optimizer step with the gradient" in report.diagnosis.cause
+
+
+def test_two_backward_passes_are_no_multiplied_loss():
+    report = explained(Plan(), module=GoesBackTwice)
+    assert said(report) == "gradient @1: gradients a constant factor apart"
+    assert "Lightning calls `backward()` more often" in report.diagnosis.cause
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [(StepsItsSchedulerToo, "2 times a step"), (EverySecond, "every 2 steps")],
+)
+def test_the_rhythm_of_a_scheduler_is_said_as_it_was_counted(module, words):
+    plan = Plan(scheduler=lambda o: ExponentialLR(o, 0.9), interval="step")
+    report = explained(plan, module=module)
+    assert said(report) == "learning rate @2: scheduler in another rhythm"
+    assert f"raw loop steps its scheduler once a step, Lightning {words}." in report.diagnosis.cause
+
+
+def test_only_settings_that_count_steps_bring_up_their_unit():
+    plan = Plan(scheduler=lambda o: StepLR(o, 1, 0.5), epochs=3)
+    report = explained(plan, scheduler=lambda o: StepLR(o, 1, 0.1))
+    assert "gamma = 0.1" in report.explain() and "T_max" not in report.explain()
+    report = explained(plan, scheduler=lambda o: StepLR(o, 2, 0.5))
+    assert "step_size = 2" in report.explain() and "T_max" in report.explain()
+
+
+# Data
+
+
+def slices():
+    """Return a loader of batches that are views of its data."""
+    x, y = data()
+    return DataLoader([(x[i : i + 8], y[i : i + 8]) for i in range(0, 44, 8)], batch_size=None)
+
+
+def spoils(model, batch, place):
+    loss = F.cross_entropy(model(1.0 * batch[0]), batch[1])
+    batch[0].mul_(0.99)
+    return loss
+
+
+def test_data_changed_in_place_are_no_repeated_order():
+    report = explained(Plan(loader=slices), objective=spoils)
+    assert said(report) == f"batch @{EPOCH + 1}: other batches"
+    assert "changes a batch in place" in report.diagnosis.cause
+
+
+def test_an_epoch_that_ends_earlier():
+    report = explained(Plan(), trainer=(("limit_train_batches", 4),))
+    assert said(report) == "batch @5: an epoch ends earlier in one run"
+    assert "Lightning begins its next pass over the data at this step" in report.diagnosis.cause
+
+
+def test_the_sanity_check_is_no_look_at_a_batch():
+    plain = partial(loader, None, shuffle=False)
+    plan = Plan(loader=partial(loader, None), validation=plain)
+    report = explained(plan, validation=partial(loader, None))
+    assert said(report) == f"batch @{EPOCH + 1}: validation draws"
+    assert "a shuffled validation loader" in " ".join(report.explain().split())
+
+
+def test_a_validation_more_is_a_pass_more():
+    plan = Plan(loader=partial(loader, None), validation=partial(loader, None, shuffle=False))
+    report = explained(plan, trainer=(("val_check_interval", 3), ("num_sanity_val_steps", 0)))
+    assert said(report) == f"batch @{EPOCH + 1}: extra random draw"
+    assert "Lightning begins more passes over loaders" in report.diagnosis.cause

@@ -18,9 +18,11 @@ FINDERS: dict[str, tuple[Finder, ...]] = {
     "initial weights": (start.trained_before, start.other_initialisation, start.other_start),
     "parameters": (update.rebuilt_optimizer, update.other_parameters),
     "batch": (
+        batch.stepped_again,
         batch.other_accumulation,
         batch.dropped_last,
         batch.hidden_state,
+        batch.shorter_epoch,
         batch.order_repeats,
         forward.forgotten_eval,
         batch.validation_draws,

@@ -201,6 +201,11 @@ def gradient_ratio(pair: Pair) -> float | None:
     return None if factor is None or abs(factor - 1) < FIT else factor
 
 
+def _is_ratio(factor: float, a: int, b: int) -> bool:
+    """Return whether a factor is that of two different numbers."""
+    return min(a, b) > 0 and a != b and abs(factor - max(a, b) / min(a, b)) <= FIT * factor
+
+
 def _ratio_unclipped(pair: Pair) -> float | None:
     """Return how many times the second norm the first one was, before both were clipped alike."""
     clips = [step.evidence.clips if step.evidence else () for step in pair.steps]
@@ -224,9 +229,14 @@ def constant_factor(pair: Pair) -> Diagnosis | None:
     factor = max(ratio, 1 / ratio)
     calls = max((step.calls for step in pair.steps), key=len)
     sizes = {call.size for call in calls}
+    passes = [(len(step.calls), step.backwards) for step in pair.steps]
     before = previous(pair.a, pair.index)
     usual = {call.size for call in before.calls} if before else set()
-    if before and len(before.calls) > len(calls):
+    if passes[0][0] == passes[1][0] and _is_ratio(factor, passes[0][1], passes[1][1]):
+        cause = f"{larger} calls `backward()` more often for the same forward passes."
+        mend = "Call it once for each loss."
+        evidence.append(pair.say("{0[1]} backward passes for {0[0]} forward passes", *passes))
+    elif before and len(before.calls) > len(calls):
         cause = (
             f"This step has {len(calls)} batches, those before it {len(before.calls)}: at the end "
             "of an epoch the Trainer still divides the loss by `accumulate_grad_batches`."

@@ -32,6 +32,49 @@ def other_accumulation(pair: Pair) -> Diagnosis | None:
     )
 
 
+def stepped_again(pair: Pair) -> Diagnosis | None:
+    """One run makes a step without a pass since the one before."""
+    idle = [not step.calls and "backward" not in " ".join(step.events) for step in pair.steps]
+    if idle[0] == idle[1] or not pair.index:
+        return None
+    name = pair.names[idle.index(True)]
+    return Diagnosis(
+        "a step without a backward pass",
+        f"{name} makes this optimizer step with the gradient that the step before has used: since "
+        "then there was neither a forward nor a backward pass.",
+        "Call `optimizer.step()` once for each batch (or for each group of accumulated batches). "
+        "Under automatic optimization the Trainer calls it; a call of one's own is one too many.",
+        [pair.say("{} forward passes since the step before", *[len(s.calls) for s in pair.steps])],
+    )
+
+
+def shorter_epoch(pair: Pair) -> Diagnosis | None:
+    """One run begins another pass over its data where the other one goes on."""
+    passes = [_training_pass(trace, pair.index) for trace in pair.traces]
+    if not pair.index or None in passes or any(one.loader != passes[0].loader for one in passes):
+        return None
+    begins = [one.step == pair.index for one in passes]
+    if begins[0] == begins[1]:
+        return None
+    name = pair.names[begins.index(True)]
+    return Diagnosis(
+        "an epoch ends earlier in one run",
+        f"{name} begins its next pass over the data at this step, the other run goes on with the "
+        "one before: it sees fewer batches, or fewer samples, in an epoch.",
+        "Compare `limit_train_batches`, a `break` in the raw loop, the sampler, and the subset "
+        "that each loader is given.",
+        [
+            pair.say("a pass begun {}", *_begun(begins, pair.index)),
+            pair.say("{} batches a pass", *[one.length for one in passes]),
+            agreement(pair),
+        ],
+    )
+
+
+def _begun(begins: list[bool], index: int) -> list[str]:
+    return [f"at step {index + 1:,}" if begin else "earlier" for begin in begins]
+
+
 def dropped_last(pair: Pair) -> Diagnosis | None:
     """One run leaves out the last batch of an epoch, which is not full."""
     passes = [_training_pass(trace, pair.index) for trace in pair.traces]
@@ -80,15 +123,17 @@ def _carried(trace: Trace, index: int) -> bool:
 def order_repeats(pair: Pair) -> Diagnosis | None:
     """One run sees the same order again in each epoch."""
     repeating = [_repeats(trace, pair.index) for trace in pair.traces]
-    if repeating[0] == repeating[1]:
+    if repeating[0] == repeating[1] or _same_samples(pair):
         return None
+    orders = [one.order for one in (_training_pass(t, pair.index) for t in pair.traces) if one]
+    said = [pair.say("order by {}", *orders)] if len(set(orders)) == 2 else []
     name = pair.names[repeating.index(True)]
     return Diagnosis(
         "other batch order: one run repeats its order",
         f"{name} goes through the data in the same order again: its loader, or the loader's "
         "generator, is rebuilt with the same seed for each epoch, or it does not shuffle.",
         "Build the loader once, outside the epoch loop, with `shuffle=True`.",
-        [f"{name} starts again with its first batch; the other run does not."],
+        [f"{name} starts again with its first batch; the other run does not.", *said],
     )
 
 
@@ -134,6 +179,14 @@ def validation_draws(pair: Pair) -> Diagnosis | None:
     )
 
 
+# Where the states of a generator part, in words.
+MOMENTS = {
+    "validation": "before or during what comes before it without a backward pass",
+    "forward": "before its forward pass",
+    "backward": "after its forward pass began",
+}
+
+
 def extra_draw(pair: Pair) -> Diagnosis | None:
     """A loader was looked into in one run only, or something else drew random numbers."""
     found = random_parted(pair)
@@ -142,8 +195,7 @@ def extra_draw(pair: Pair) -> Diagnosis | None:
     index, moment, _ = found
     peeks = [_peeks(trace, index) for trace in pair.traces]
     evidence = [
-        f"torch's generator is in another state from step {index + 1:,} on"
-        f"{', before its forward pass' if moment == 'forward' else ', after its forward pass'}.",
+        f"torch's generator is in another state from step {index + 1:,} on, {MOMENTS[moment]}.",
         agreement(pair),
     ]
     if peeks[0] != peeks[1]:
@@ -172,8 +224,9 @@ def extra_draw(pair: Pair) -> Diagnosis | None:
         evidence.insert(0, pair.say("{} passes over loaders that drew", *_drawing(pair)))
     else:
         cause = (
-            "In one run something draws from torch's global generator that does not draw in the "
-            "other: a batch looked at, a layer built, a random transform, a metric that samples."
+            "In one run something draws from torch's global generator, or seeds it again, and not "
+            "in the other: a batch looked at, a layer built, a random transform, a metric that "
+            "samples."
         )
         if evaluations(pair)[0] != evaluations(pair)[1]:
             evidence.append(pair.say(PASSES, *evaluations(pair)))
@@ -190,7 +243,7 @@ def other_random_data(pair: Pair) -> Diagnosis | None:
         return None
     passes = [_training_pass(trace, pair.index) for trace in pair.traces]
     sources = other_random(pair)
-    evidence = ["The loaders chose the same samples in the same order; their values differ."]
+    evidence = ["The loaders chose the same indices, in the same order; the values differ."]
     if None not in passes and max(p.workers for p in passes):
         inits = [p.worker_init or "none" for p in passes]
         said = [(p.workers, init) for p, init in zip(passes, inits, strict=True)]
@@ -272,11 +325,13 @@ def other_data(pair: Pair) -> Diagnosis:
         "normalisation, batch size or augmentation."
     )
     if _same_samples(pair):
-        evidence.insert(0, "The loaders chose the same samples, in the same order.")
+        evidence.insert(0, "The loaders chose the same indices, in the same order.")
         cause = (
-            "The same samples reach the model with other values: another normalisation or "
-            "transform, one applied twice or left out, or another augmentation."
+            "The same indices give the model other values: another normalisation or transform, "
+            "one applied twice or left out, another augmentation, or another dataset."
         )
+        if pair.index:
+            cause += " What changes a batch in place may change its dataset, for the next epoch."
     return Diagnosis(
         "other batches",
         cause,
@@ -340,13 +395,19 @@ def _left_early(one: Pass) -> bool:
 
 
 def _drawing(pair: Pair) -> tuple[int, int]:
-    """Return how many passes over loaders, begun by a step, drew from the global generator."""
+    """Return how many passes over loaders drew where the states of torch's generator part.
+
+    That is between the last moment at which they are equal and the step in which they are not.
+    """
+    found = random_parted(pair)
+    first = found[0] if found and "torch" in found[2] else 0
     a, b = (
-        sum(one.draws for one in trace.passes if one.step <= pair.index) for trace in pair.traces
+        sum(one.draws for one in trace.passes if first <= one.step <= pair.index)
+        for trace in pair.traces
     )
     return a, b
 
 
 def _peeks(trace: Trace, index: int) -> int:
-    """Return how many drawing passes over loaders were begun by a step, and left early."""
-    return sum(p.draws and _left_early(p) for p in trace.passes if p.step <= index)
+    """Return how many drawing passes over loaders were begun before a step, and left early."""
+    return sum(p.draws and _left_early(p) for p in trace.passes if p.step == index)

@@ -159,8 +159,9 @@ def changed_weights(pair: Pair) -> Diagnosis | None:
         )
     return Diagnosis(
         "weights changed between steps",
-        f"{pair.names[one]} changes its weights between two optimizer steps: it clamps them, swaps "
-        "averaged weights in (and not out again), or loads a checkpoint.",
+        f"{pair.names[one]} changes its weights between two optimizer steps, as a program does "
+        "that clamps them, swaps averaged weights in (and not out again), loads a checkpoint, or "
+        "initialises a layer again.",
         "Do the same on both sides, at the same moment: after each batch that is "
         "`on_train_batch_end` in a LightningModule; weights that were swapped in for validation "
         "have to be swapped out before training goes on.",

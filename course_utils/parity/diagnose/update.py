@@ -1,5 +1,6 @@
 """Finders for the update: learning rate, scheduler, optimizer, and what it updates."""
 
+from collections import Counter
 from itertools import groupby
 from statistics import median
 
@@ -40,15 +41,17 @@ def scheduler_rhythm(pair: Pair) -> Diagnosis | None:
         return None
     if not any(units):
         return _rhythm_of_rates(pair, rates, gaps)
+    if all(units) and not all(unit in RHYTHMS for unit in units):
+        return _other_rhythm(pair, units)
     order = ("batch", "step", "epoch", "")
     fast = 0 if order.index(units[0]) < order.index(units[1]) else 1
     quick, rare = units[fast], units[1 - fast]
-    stepped = [sum(s.steps for s in trace.schedules) for trace in pair.traces]
     seldom = f"per {rare} in the other" if rare else "not in the other"
     if quick == "step" or (quick == "batch" and rare == "epoch"):
         quick = "step"
     name = f"scheduler per {quick} in one, {seldom}"
-    each = {"batch": "batch", "step": "batch", "epoch": "epoch"}[quick]
+    several = any(len(step.calls) > 1 for step in pair.traces[fast].steps)
+    each = "optimizer step" if quick == "step" and several else quick.replace("step", "batch")
     cause = f"{pair.names[fast]} steps its scheduler after each {each}, "
     cause += f"{pair.names[1 - fast]} does not."
     if quick == "batch":
@@ -72,26 +75,56 @@ def scheduler_rhythm(pair: Pair) -> Diagnosis | None:
         name,
         cause,
         mend,
-        [
-            pair.say("learning rate changes {}", *map(_rhythm, gaps)),
-            pair.say(
-                "{0[0]} scheduler steps in {0[1]} optimizer steps",
-                *[(n, len(t.steps)) for n, t in zip(stepped, pair.traces, strict=True)],
-            ),
-        ],
+        [pair.say("learning rate changes {}", *map(_rhythm, gaps)), _stepped(pair)],
     )
 
 
+# How a scheduler may be stepped, and how it is said.
+RHYTHMS = {"batch": "once a batch", "step": "once a step", "epoch": "once an epoch"}
+
+
+def _other_rhythm(pair: Pair, units: list[str]) -> Diagnosis:
+    one, other = (RHYTHMS.get(unit, unit) for unit in units)
+    return Diagnosis(
+        "scheduler in another rhythm",
+        f"{pair.names[0]} steps its scheduler {one}, {pair.names[1]} {other}.",
+        "Step it in one place: the Trainer steps each scheduler that `configure_optimizers` "
+        "returns, by its `interval` and `frequency` (1 is the default), and a call of "
+        "`scheduler.step()` beside it is one too many.",
+        [_stepped(pair)],
+    )
+
+
+def _stepped(pair: Pair) -> str:
+    counts = [(sum(s.steps for s in t.schedules), len(t.steps)) for t in pair.traces]
+    return pair.say("{0[0]} scheduler steps in {0[1]} optimizer steps", *counts)
+
+
 def _unit(trace: Trace) -> str:
-    """Return in which unit a run steps its schedulers: batch, step, epoch, or nothing."""
+    """Return in which unit a run steps its schedulers: one of RHYTHMS, another, or nothing."""
     count = sum(schedule.steps for schedule in trace.schedules)
     if not count or not trace.steps:
         return ""
     each = count / max(len(trace.schedules), 1) / len(trace.steps)
     several = max(len(step.calls) for step in trace.steps)
-    if each > 1.2 and several > 1:
-        return "batch"
-    return "step" if each > 0.8 else "epoch"
+    if each > 1.2:
+        return "batch" if several > 1 else f"{each:.2g} times a step"
+    if each > 0.8:
+        return "step"
+    epochs = _epochs(trace)
+    apart = abs(count / max(len(trace.schedules), 1) - epochs) > 1
+    return f"every {1 / each:.2g} steps" if epochs and apart else "epoch"
+
+
+def _epochs(trace: Trace) -> int:
+    """Return how many passes were made over the loader that gave the most batches; 0: unseen."""
+    batches = Counter()
+    for one in trace.passes:
+        batches[one.loader] += one.batches
+    if not batches:
+        return 0
+    training = batches.most_common(1)[0][0]
+    return sum(one.loader == training and one.batches > 0 for one in trace.passes)
 
 
 def _rhythm_of_rates(pair: Pair, rates: list, gaps: list[float]) -> Diagnosis | None:
@@ -144,15 +177,21 @@ def other_schedule(pair: Pair) -> Diagnosis | None:
     evidence = _schedule_settings(pair, one, other)
     if not evidence:
         return None
+    counts = any(name in line for line in evidence for name in COUNTING)
+    cause = " `T_max`, `total_steps`, `step_size` and `steps_per_epoch` count calls of "
+    cause += "`scheduler.step()`: optimizer steps (not batches, under accumulation) or epochs, as "
+    cause += "the scheduler is stepped."
     return Diagnosis(
         "other learning rate",
-        "The schedulers are not set up alike. `T_max`, `total_steps`, `step_size` and "
-        "`steps_per_epoch` count calls of `scheduler.step()`: optimizer steps (not batches, under "
-        "accumulation) or epochs, as the scheduler is stepped.",
+        f"The schedulers are not set up alike.{cause if counts else ''}",
         "Give both schedulers the same settings, in the unit in which they are stepped "
         "(`trainer.estimated_stepping_batches` is the number of optimizer steps).",
         [*evidence, pair.say("{}", *map(numbers, [s.learning_rates for s in pair.steps]))],
     )
+
+
+# Settings of schedulers that count their steps.
+COUNTING = ("T_max", "T_0", "total_", "step_size", "milestones", "steps_per_epoch")
 
 
 def _schedule_settings(pair: Pair, one: Schedule, other: Schedule) -> list[str]:
