@@ -1,6 +1,7 @@
 """What a trace keeps: of most steps under a kilobyte, of the first ones what explains them."""
 
 from dataclasses import dataclass, field
+from math import hypot
 
 from torch import Tensor
 
@@ -151,6 +152,11 @@ class Step:
     def weights(self) -> tuple[bytes, ...]:
         """The fingerprint of each weight, or of all together where no more was kept."""
         return self.evidence.weights if self.evidence else (self.weight,)
+
+    @property
+    def gradient_norm(self) -> float:
+        """The norm of the whole gradient; NaN where it was not kept."""
+        return hypot(*self.evidence.gradient_norms) if self.evidence else float("nan")
 
     @property
     def gradient_max(self) -> float:

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from course_utils.parity import compare, recorder, trace, watch
+from course_utils.parity import backward, compare, feeding, follower, passes, recorder, trace, watch
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -623,7 +623,10 @@ def fail(*_, **__):
 def test_a_failure_of_the_doctor_stays_with_it(name, monkeypatch):
     _, *plain = run_once(busy, traced=False)
     if name in PARTS:
-        monkeypatch.setattr(recorder, name, fail)
+        holders = [m for m in (recorder, follower, passes, backward, feeding) if hasattr(m, name)]
+        assert holders
+        for module in holders:
+            monkeypatch.setattr(module, name, fail)
     else:
         kept = property(fail) if name in ("_rich", "_layered") else fail
         monkeypatch.setattr(recorder.Recorder, name, kept)

@@ -7,7 +7,7 @@ place in `FINDERS` before the more general ones.
 """
 
 from ..pair import Pair
-from . import accumulation, batch, ends, forward, gradient, start, update
+from . import accumulation, batch, draws, ends, forward, gradient, start, update
 from .ends import surroundings
 from .finding import Diagnosis, Finder
 
@@ -25,11 +25,11 @@ FINDERS: dict[str, tuple[Finder, ...]] = {
         batch.shorter_epoch,
         batch.order_repeats,
         forward.forgotten_eval,
-        batch.validation_draws,
-        batch.validation_in_one,
-        batch.other_random_data,
-        batch.full_last_batch,
-        batch.extra_draw,
+        draws.validation_draws,
+        draws.validation_in_one,
+        draws.other_random_data,
+        draws.full_last_batch,
+        draws.extra_draw,
         batch.same_data_mixed,
         batch.other_data,
     ),

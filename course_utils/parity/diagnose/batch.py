@@ -4,13 +4,8 @@ from ..pair import Pair
 from ..record import Pass, Step
 from ..trace import Trace
 from .finding import (
-    PASSES,
     Diagnosis,
     agreement,
-    evaluations,
-    listed,
-    other_random,
-    random_parted,
 )
 
 
@@ -50,11 +45,12 @@ def stepped_again(pair: Pair) -> Diagnosis | None:
 
 def shorter_epoch(pair: Pair) -> Diagnosis | None:
     """One run begins another pass over its data where the other one goes on."""
-    passes = [_training_pass(trace, pair.index) for trace in pair.traces]
+    passes = [training_pass(trace, pair.index) for trace in pair.traces]
     if not pair.index or None in passes or any(one.loader != passes[0].loader for one in passes):
         return None
     begins = [one.step == pair.index for one in passes]
-    if begins[0] == begins[1]:
+    lengths = [_lengths(trace, passes[0].loader, pair.index) for trace in pair.traces]
+    if begins[0] == begins[1] or all(a == b for a, b in zip(*lengths, strict=False)):
         return None
     name = pair.names[begins.index(True)]
     return Diagnosis(
@@ -65,10 +61,15 @@ def shorter_epoch(pair: Pair) -> Diagnosis | None:
         "that each loader is given.",
         [
             pair.say("a pass begun {}", *_begun(begins, pair.index)),
-            pair.say("{} batches a pass", *[one.length for one in passes]),
+            pair.say("{} batches in the pass before", *[(side or [0])[-1] for side in lengths]),
             agreement(pair),
         ],
     )
+
+
+def _lengths(trace: Trace, loader: int, index: int) -> list[int]:
+    """Return how many batches each pass over a loader has given that began before a step."""
+    return [p.batches for p in trace.passes if p.loader == loader and p.step < index]
 
 
 def _begun(begins: list[bool], index: int) -> list[str]:
@@ -77,7 +78,7 @@ def _begun(begins: list[bool], index: int) -> list[str]:
 
 def dropped_last(pair: Pair) -> Diagnosis | None:
     """One run leaves out the last batch of an epoch, which is not full."""
-    passes = [_training_pass(trace, pair.index) for trace in pair.traces]
+    passes = [training_pass(trace, pair.index) for trace in pair.traces]
     if None in passes or passes[0].drop_last == passes[1].drop_last:
         return None
     sizes = [[call.size for call in step.calls] for step in pair.steps]
@@ -123,9 +124,9 @@ def _carried(trace: Trace, index: int) -> bool:
 def order_repeats(pair: Pair) -> Diagnosis | None:
     """One run sees the same order again in each epoch."""
     repeating = [_repeats(trace, pair.index) for trace in pair.traces]
-    if repeating[0] == repeating[1] or _same_samples(pair):
+    if repeating[0] == repeating[1] or same_samples(pair):
         return None
-    orders = [one.order for one in (_training_pass(t, pair.index) for t in pair.traces) if one]
+    orders = [one.order for one in (training_pass(t, pair.index) for t in pair.traces) if one]
     said = [pair.say("order by {}", *orders)] if len(set(orders)) == 2 else []
     name = pair.names[repeating.index(True)]
     return Diagnosis(
@@ -137,170 +138,12 @@ def order_repeats(pair: Pair) -> Diagnosis | None:
     )
 
 
-def validation_in_one(pair: Pair) -> Diagnosis | None:
-    """One run drew random numbers for a validation pass that the other does not have."""
-    counts = evaluations(pair)
-    if counts[0] == counts[1] or pair.index == 0 or _same_samples(pair):
-        return None
-    drawing = _drawing(pair)
-    if drawing[0] == drawing[1] and all(trace.passes for trace in pair.traces):
-        return None  # whatever was validated, no pass over a loader drew for it
-    return Diagnosis(
-        "other batch order: validation in one loop only",
-        "Only one run went through a validation loader, or it did so more often. Each pass over a "
-        "DataLoader draws from the global generator, and shifts the next shuffle.",
-        "Validate at the same moments in both, or give the validation loader a generator of its "
-        "own: `DataLoader(…, generator=torch.Generator().manual_seed(seed))`.",
-        [pair.say(PASSES, *counts)],
-    )
-
-
-def validation_draws(pair: Pair) -> Diagnosis | None:
-    """Random numbers were drawn while validating, in one run or more of them there."""
-    found = random_parted(pair)
-    counts = evaluations(pair)
-    if found is None or found[1] != "validation" or not all(counts) or counts[0] != counts[1]:
-        return None
-    index, _, sources = found
-    if not index or _drawing(pair)[0] != _drawing(pair)[1]:
-        return None  # a loader's pass drew
-    return Diagnosis(
-        "validation draws",
-        "While validating, one run draws random numbers that the other does not draw: an "
-        "augmentation that is applied to validation batches as well, dropout, or a shuffled "
-        "validation loader. The training batches after it get other random numbers.",
-        "Augment in training only (`if self.trainer.training` in `on_after_batch_transfer`, a "
-        "transform of the training set alone), or give what validates a generator of its own.",
-        [
-            f"Before step {index + 1:,}, {listed(sources)} generator is in the same state after "
-            "the step before in both runs, and in another one when a validation batch comes.",
-            agreement(pair),
-        ],
-    )
-
-
-# Where the states of a generator part, in words.
-MOMENTS = {
-    "validation": "before or during what comes before it without a backward pass",
-    "forward": "before its forward pass",
-    "backward": "after its forward pass began",
-}
-
-
-def extra_draw(pair: Pair) -> Diagnosis | None:
-    """A loader was looked into in one run only, or something else drew random numbers."""
-    found = random_parted(pair)
-    if found is None or found[2] != ["torch"] or found[1] == "before the trace":
-        return None
-    index, moment, _ = found
-    peeks = [_peeks(trace, index) for trace in pair.traces]
-    evidence = [
-        f"torch's generator is in another state from step {index + 1:,} on, {MOMENTS[moment]}.",
-        agreement(pair),
-    ]
-    if peeks[0] != peeks[1]:
-        one = 0 if peeks[0] > peeks[1] else 1
-        cause = (
-            f"{pair.names[one]} begins a pass over a loader and leaves it early, as "
-            "`next(iter(loader))` does for a look at one batch. The beginning draws from torch's "
-            "global generator, and shifts what is drawn after it."
-        )
-        mend = (
-            "Look at a batch inside `with torch.random.fork_rng():`, or take it from a loader of "
-            "its own with `generator=`."
-        )
-        evidence.insert(0, f"A loader was begun and left early before step {index + 1:,}.")
-    elif _drawing(pair)[0] != _drawing(pair)[1]:
-        one = 0 if _drawing(pair)[0] > _drawing(pair)[1] else 1
-        cause = (
-            f"{pair.names[one]} begins more passes over loaders without a generator of their own: "
-            "each draws a seed from torch's global generator, and shifts what is drawn after it. "
-            "(The Trainer needs a loader where a raw loop may have none.)"
-        )
-        mend = (
-            "Begin the same passes at the same moments, or give the loader a generator of its own: "
-            "`DataLoader(…, generator=torch.Generator().manual_seed(seed))`."
-        )
-        evidence.insert(0, pair.say("{} passes over loaders that drew", *_drawing(pair)))
-    else:
-        cause = (
-            "In one run something draws from torch's global generator, or seeds it again, and not "
-            "in the other: a batch looked at, a layer built, a random transform, a metric that "
-            "samples."
-        )
-        if evaluations(pair)[0] != evaluations(pair)[1]:
-            evidence.append(pair.say(PASSES, *evaluations(pair)))
-        mend = (
-            "Find what runs at that moment in one loop only, and put it inside "
-            "`with torch.random.fork_rng():`, or seed both runs again right after it."
-        )
-    return Diagnosis("extra random draw", cause, mend, evidence)
-
-
-def other_random_data(pair: Pair) -> Diagnosis | None:
-    """The same samples in the same order have other values, which are drawn by chance."""
-    if not _same_samples(pair):
-        return None
-    passes = [_training_pass(trace, pair.index) for trace in pair.traces]
-    sources = other_random(pair)
-    evidence = ["The loaders chose the same indices, in the same order; the values differ."]
-    if None not in passes and max(p.workers for p in passes):
-        inits = [p.worker_init or "none" for p in passes]
-        said = [(p.workers, init) for p, init in zip(passes, inits, strict=True)]
-        evidence.append(pair.say("{0[0]} workers, worker_init_fn {0[1]}", *said))
-        if passes[0].workers == passes[1].workers and inits[0] == inits[1]:
-            return None
-        cause = (
-            "The loaders' worker processes draw with other seeds: another number of workers, or "
-            "another `worker_init_fn` (`seed_everything(workers=True)` makes the Trainer add one)."
-        )
-        mend = "Use the same `num_workers` and the same `worker_init_fn` on both sides."
-    elif sources:
-        cause = (
-            f"{listed(sources).capitalize() if sources == ['torch'] else listed(sources)} random "
-            "numbers, which transforms or the dataset draw from, were drawn from once more in one "
-            "run: by a look at a sample, a validation pass, or another seed."
-        )
-        mend = (
-            "Seed all three generators right before training (`seed_everything` does), and look at "
-            "no random sample in between."
-        )
-        evidence.append(f"Before this batch, {listed(sources)} generator is in another state.")
-    else:
-        return None
-    return Diagnosis("other random numbers in the data", cause, mend, [*evidence, agreement(pair)])
-
-
-def full_last_batch(pair: Pair) -> Diagnosis | None:
-    """Both agree until an epoch ends whose last batch is full."""
-    if not pair.index or not _same_content(pair):
-        return None
-    passes = [_training_pass(trace, pair.index) for trace in pair.traces]
-    if any(one is not None and not one.own_generator for one in passes) or "torch" in other_random(
-        pair
-    ):
-        return None
-    sizes = {call.size for step in pair.a.steps[: pair.common] for call in step.calls}
-    if len(sizes) > 1 or pair.common % pair.index:
-        return None
-    return Diagnosis(
-        "other batch order after a full last batch",
-        "At the end of an epoch a raw loop asks its loader for a batch too many, to "
-        "learn that there is none; the Trainer knows the length and does not ask. If the last "
-        "batch was full and the loader has a generator of its own, `RandomSampler` draws from it "
-        "to answer.",
-        "Leave the training loader without `generator=`: it then draws one seed for each epoch "
-        "from the global generator, which both loops do alike.",
-        [agreement(pair), f"All batches are full: {sizes.pop()} samples each."],
-    )
-
-
 def same_data_mixed(pair: Pair) -> Diagnosis | None:
     """Both see the same samples, in another order."""
     now = [_content([step]) for step in pair.steps]
     if now[0] == now[1]:
         evidence = "The batch holds the same samples in another order within it."
-    elif _same_content(pair):
+    elif same_content(pair):
         evidence = "Over the whole run both saw the same samples."
     else:
         return None
@@ -324,7 +167,7 @@ def other_data(pair: Pair) -> Diagnosis:
         "The inputs are not the same: another order, another split or subset, or another "
         "normalisation, batch size or augmentation."
     )
-    if _same_samples(pair):
+    if same_samples(pair):
         evidence.insert(0, "The loaders chose the same indices, in the same order.")
         cause = (
             "The same indices give the model other values: another normalisation or transform, "
@@ -352,13 +195,13 @@ def _content(steps: list[Step]) -> int:
     return sum(call.content for step in steps for call in step.calls)
 
 
-def _same_content(pair: Pair) -> bool:
+def same_content(pair: Pair) -> bool:
     """Return whether both runs saw the same samples, in whatever order, over their common steps."""
     a, b = (_content(trace.steps[: pair.common]) for trace in pair.traces)
     return a == b
 
 
-def _same_samples(pair: Pair) -> bool:
+def same_samples(pair: Pair) -> bool:
     """Return whether the loaders chose the same samples for all batches up to this one."""
     chosen = [_chosen(trace, pair.index) for trace in pair.traces]
     return bool(chosen[0]) and chosen[0] == chosen[1]
@@ -366,10 +209,10 @@ def _same_samples(pair: Pair) -> bool:
 
 def _chosen(trace: Trace, index: int) -> list[bytes]:
     """Return what the training loader chose up to a step, as far as it was seen."""
-    now = _training_pass(trace, index)
+    now = training_pass(trace, index)
     if now is None:
         return []
-    left = [one for one in trace.passes if one is not now and _left_early(one)]
+    left = [one for one in trace.passes if one is not now and left_early(one)]
     mine = {i for i, one in enumerate(trace.passes) if one.loader == now.loader and one not in left}
     taken = [
         seen for step in trace.steps[: index + 1] for number, seen in step.loaded if number in mine
@@ -378,7 +221,7 @@ def _chosen(trace: Trace, index: int) -> list[bytes]:
     return taken[: sum(len(step.calls) for step in trace.steps[: index + 1])]
 
 
-def _training_pass(trace: Trace, index: int) -> Pass | None:
+def training_pass(trace: Trace, index: int) -> Pass | None:
     """Return the pass over a loader from which a step's batch came, if one was seen."""
     numbers = [number for step in trace.steps[: index + 1] for number, _ in step.loaded]
     begun = [one for one in trace.passes if one.step <= index]
@@ -389,25 +232,6 @@ def _training_pass(trace: Trace, index: int) -> Pass | None:
     return begun[-1] if begun else None
 
 
-def _left_early(one: Pass) -> bool:
+def left_early(one: Pass) -> bool:
     """Return whether a pass over a loader was left after a batch or two, though there are more."""
     return not one.finished and one.batches < 3 and one.batches < one.length
-
-
-def _drawing(pair: Pair) -> tuple[int, int]:
-    """Return how many passes over loaders drew where the states of torch's generator part.
-
-    That is between the last moment at which they are equal and the step in which they are not.
-    """
-    found = random_parted(pair)
-    first = found[0] if found and "torch" in found[2] else 0
-    a, b = (
-        sum(one.draws for one in trace.passes if first <= one.step <= pair.index)
-        for trace in pair.traces
-    )
-    return a, b
-
-
-def _peeks(trace: Trace, index: int) -> int:
-    """Return how many drawing passes over loaders were begun before a step, and left early."""
-    return sum(p.draws and _left_early(p) for p in trace.passes if p.step == index)
