@@ -32,15 +32,17 @@ course: $(READY)  ## Run every lesson without a browser and print a table of res
 PYTEST = COURSE_DATA=sample COURSE_PACE=quick OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=240
 UNITS := $(LEFT).pytest_cache/units
-# Two lessons run with the unit tests, so that both sides take about as long.
+# Two lessons run with the unit tests, and one suite's tests with the other lessons, so that both
+# sides take about as long.
 BESIDE := notebooks/00_start_here.ipynb notebooks/05_style_transfer.ipynb
+ASIDE := tests/train
 
 # The unit tests run beside the notebooks; what they said comes after. 5: the flags chose no test.
 define TESTS
 @mkdir -p $(UNITS)
-@$(PYTEST) tests $(BESIDE) $(NBVAL) -o cache_dir=$(UNITS) > $(UNITS)/log 2>&1 & units=$$!; \
+@$(PYTEST) tests $(BESIDE) $(ASIDE:%=--ignore=%) $(NBVAL) -o cache_dir=$(UNITS) > $(UNITS)/log 2>&1 & units=$$!; \
 trap 'kill $$units 2>/dev/null' INT TERM; \
-$(PYTEST) notebooks $(BESIDE:%=--ignore=%) $(NBVAL); lessons=$$?; \
+$(PYTEST) notebooks $(ASIDE) $(BESIDE:%=--ignore=%) $(NBVAL); lessons=$$?; \
 echo "Notebooks are done; waiting for the unit tests …"; \
 wait $$units; units=$$?; cat $(UNITS)/log; \
 for status in $$lessons $$units; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done
