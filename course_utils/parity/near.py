@@ -48,7 +48,12 @@ class Near:
             self.index, self.aspect = None, "final weights"
 
     def _rounded(self, index: int) -> bool:
-        """Return whether the first difference of all is no larger than rounding makes it."""
+        """Return whether the first difference of all is no larger than rounding makes it.
+
+        Of a step that was kept as fingerprints only that cannot be told, and so is not said.
+        """
+        if any(step.evidence is None for step in self.at(index)):
+            return False
         gradient, weights = self.gaps(index)
         # Adam enlarges the rounding of tiny gradients, so weights count only if they part first.
         first = weights if self.aspect == "update" else gradient
@@ -88,7 +93,9 @@ class Near:
             if not isfinite(loss) or not isfinite(weights):
                 return None
             leapt = loss > LEAP * max(losses, near / LEAP, weights)
-            if leapt and gradient > max(LEAP * gradients, SINGLE):
+            # Of a step that was kept as fingerprints only, the loss alone tells.
+            seen = all(step.evidence is not None for step in self.at(index))
+            if leapt and (not seen or gradient > max(LEAP * gradients, SINGLE)):
                 return index
             losses, gradients = max(losses, loss), max(gradients, gradient)
         return None

@@ -314,3 +314,46 @@ def test_a_validation_more_is_a_pass_more():
     report = explained(plan, trainer=(("val_check_interval", 3), ("num_sanity_val_steps", 0)))
     assert said(report) == f"batch @{EPOCH + 1}: extra random draw"
     assert "Lightning begins more passes over loaders" in report.diagnosis.cause
+
+
+LATE = 130  # a step that is kept as fingerprints only
+
+
+def long_run(fault=0.0, at=LATE, loss=F.cross_entropy):
+    """Train for 160 steps; in one of them the loss is another one."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    drawn = torch.Generator().manual_seed(1)
+    with trace(model) as record:
+        for step in range(160):
+            x, y = torch.randn(8, 6, generator=drawn), torch.randint(3, (8,), generator=drawn)
+            optimizer.zero_grad()
+            logits = model(x)
+            value = loss(logits, y)
+            if step == at and fault:
+                value = value + fault * logits.square().mean()
+            value.backward()
+            optimizer.step()
+    return record
+
+
+def of_logits(logits, y):
+    """Cross-entropy with other rounding."""
+    return (logits.exp().sum(1).log() - logits[torch.arange(len(y)), y]).mean()
+
+
+@pytest.mark.parametrize("fault", [0.05, 1e-3])
+def test_a_late_fault_is_never_called_rounding(fault):
+    record = long_run()
+    assert record.steps[LATE].evidence is None  # or this test would show nothing
+    report = compare(record, long_run(fault))
+    assert (report.verdict, report.first_difference.step) == ("different", LATE + 1)
+    assert report.diagnosis.name == "other loss or gradient"
+    assert "only fingerprints were kept" in " ".join(report.explain().split())
+
+
+def test_a_late_fault_is_found_behind_rounding():
+    assert compare(long_run(), long_run(loss=of_logits)).verdict == "equal within rounding"
+    report = compare(long_run(), long_run(0.05, loss=of_logits))
+    assert (report.verdict, report.first_difference.step) == ("different", LATE + 1)

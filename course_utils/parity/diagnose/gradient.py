@@ -291,6 +291,11 @@ def grown_rounding(pair: Pair) -> Diagnosis | None:
 def other_loss(pair: Pair) -> Diagnosis:
     """The gradient differs in a way that has no simple name."""
     evidence = sentence(equal_in(pair, "batch", "mode", "forward output"))
+    if not pair.explained:
+        evidence.append(
+            "Of this step only fingerprints were kept, so it is not known how far apart the "
+            "gradients are: `diagnose` makes the runs again and looks closely."
+        )
     losses = [step.losses for step in pair.steps]
     made = pair.structure(pair.index)
     if made:
