@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 from .chance import random_states
 from .follower import Follower, beside
 from .optimizers import settings_of
-from .record import Pass, Schedule
+from .record import Pass, Schedule, digest_of
 
 
 class Feeding(Follower):
@@ -80,8 +80,8 @@ class Feeding(Follower):
             return
         found.batches += 1
         if self._rich:
-            digest = hash(tuple(indices) if isinstance(indices, list) else repr(indices))
-            self.loaded.append((number, digest.to_bytes(8, "little", signed=True)))
+            # Not `hash`: that of a text is another one in each process.
+            self.loaded.append((number, digest_of([repr(indices).encode()])[:8]))
 
 
 def _length(dataset: object) -> int:

@@ -1,6 +1,7 @@
 """The port doctor on the command line, in this process: it starts scripts as Python does."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,7 @@ for _ in range(5):
     net(torch.ones(1, 2)).sum().backward()
     torch.optim.SGD(net.parameters(), lr=0.1).step()
 """
+ROOT = Path(parity.__file__).parents[2]
 numbers = iter(range(1000))
 
 
@@ -207,11 +209,40 @@ def test_show(script, capsys):
     assert table[1].split()[3] == "0.01"
 
 
-def test_the_module_is_a_program():
-    root = str(Path(parity.__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, "-m", parity.__name__, "run", "--help"],
-        capture_output=True, text=True, cwd=root,
-    )  # fmt: skip
-    assert done.returncode == 0
-    assert done.stdout.startswith("usage: python -m course_utils.parity run SCRIPT --model NAME")
+CHOICES = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+class Net(nn.Linear):
+    pass
+
+net = Net(3, 2)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+samples = {name: torch.ones(3) for name in "abcd"}
+for x in DataLoader(samples, batch_sampler=[("a", "b"), ("c", "d")]):
+    optimizer.zero_grad()
+    net(x).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_chosen_samples_are_the_same_in_another_process(tmp_path, monkeypatch):
+    """Also where they are named by texts, whose `hash` differs from process to process."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(CHOICES)
+    words = ["run", "train.py", "--model", "Net", "-o"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1"}
+    command = [sys.executable, "-m", parity.__name__, *words, "there.trace"]
+    subprocess.run(command, env=environment, check=True)
+    assert main([*words, "here.trace"]) == 0
+    here, there = ([s.loaded for s in Trace.load(f"{p}.trace").steps] for p in ("here", "there"))
+    assert here == there != [(), ()]
+
+
+def test_help_is_of_the_module(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["run", "--help"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith("usage: python -m course_utils.parity run SCRIPT --model NAME")
