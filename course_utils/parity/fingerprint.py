@@ -1,5 +1,6 @@
 """Tensors reduced to what a trace can keep for thousands of steps."""
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
@@ -35,28 +36,25 @@ def fingerprint(tensor: Tensor) -> bytes:
     that has no values.
     """
     if _simple(tensor) and tensor.numel() <= CHUNK:
-        return xxhash.xxh3_128_digest((tensor.detach().reshape(-1) + 0.0).numpy())
-    parts = list(readable(tensor))
-    if len(parts) == 1 and parts[0].numel() <= CHUNK:
-        return xxhash.xxh3_128_digest(_plain(parts[0].reshape(-1)))
+        flat = tensor.detach().numpy().reshape(-1)
+        return xxhash.xxh3_128_digest(np.add(flat, 0.0, out=_room(flat.size)))
     digest = xxhash.xxh3_128()
-    for part in parts:
-        for chunk in _chunks(part):
-            digest.update(_plain(chunk))
+    for piece in _pieces(tensor):
+        digest.update(piece)
     return digest.digest()
 
 
-def content(tensor: Tensor) -> int:
-    """Return a number that does not depend on the order of the values.
+def digest_and_content(tensor: Tensor) -> tuple[bytes, int]:
+    """Return the fingerprint, and a number that does not depend on the order of the values.
 
     Two batches of the same samples in another order have the same content.
     """
-    total = 0
-    for part in readable(tensor):
-        flat = _plain(part.reshape(-1))
-        words = flat.view(np.int32) if flat.size % 4 == 0 else flat
-        total += int(words.sum(dtype=np.int64))
-    return total
+    digest, total = xxhash.xxh3_128(), 0
+    for piece in _pieces(tensor):
+        digest.update(piece)
+        words = piece.view(np.uint32 if piece.nbytes % 4 == 0 else np.uint8)
+        total += int(words.sum(dtype=np.uint32))
+    return digest.digest(), total
 
 
 def combined(digests: Iterable[bytes]) -> bytes:
@@ -96,25 +94,23 @@ def measures(tensors: Sequence[Tensor]) -> Measures:
     lengths, samples = [0.0] * len(tensors), [NOTHING] * len(tensors)
     top, rows, total = 0.0, 0, np.zeros(BUCKETS)
     for pieces in _portions(tensors):
-        parts = [piece for _, piece in pieces]
-        values = _values(torch.cat(parts) if len(parts) > 1 else parts[0])
+        values, each = _gathered([piece for _, piece in pieces])
         single = values.float()  # as it is, if that is what it is
-        raw, numbers = values.view(torch.uint8).numpy(), single.numpy()
-        size, each = values.element_size(), 2 if parts[0].is_complex() else 1
-        start = 0
+        raw = values.view(torch.uint8).numpy()
+        size, start = values.element_size(), 0
         for number, piece in pieces:
             end = start + each * piece.numel()
             hashes[number].update(raw[size * start : size * end])
-            part = numbers[start:end]
-            lengths[number] = hypot(lengths[number], float(np.dot(part, part)) ** 0.5)
+            part = single[start:end]
+            lengths[number] = hypot(lengths[number], torch.dot(part, part).item() ** 0.5)
             if not samples[number].size:
-                samples[number] = part[_places(end - start)]
+                samples[number] = part.numpy()[_places(end - start)]
             start = end
-        if len(numbers):
+        if len(single):
             low, high = torch.aminmax(single)
             top = _larger(top, _larger(abs(low.item()), abs(high.item())))
         total += _bucketed(single, rows)
-        rows += -(-len(numbers) // BUCKETS)
+        rows += -(-len(single) // BUCKETS)
     return Measures(
         digests=tuple(one.digest() for one in hashes),
         norms=tuple(lengths),
@@ -124,19 +120,9 @@ def measures(tensors: Sequence[Tensor]) -> Measures:
     )
 
 
-def digests(tensors: Sequence[Tensor]) -> tuple[bytes, ...]:
-    """Return the fingerprint of each tensor; small ones are read together."""
-    hashes = [xxhash.xxh3_128() for _ in tensors]
-    for pieces in _portions(tensors):
-        parts = [piece for _, piece in pieces]
-        values = _values(torch.cat(parts) if len(parts) > 1 else parts[0])
-        raw, size = values.view(torch.uint8).numpy(), values.element_size()
-        each, start = 2 if parts[0].is_complex() else 1, 0
-        for number, piece in pieces:
-            end = start + each * piece.numel()
-            hashes[number].update(raw[size * start : size * end])
-            start = end
-    return tuple(one.digest() for one in hashes)
+def digests(tensors: Iterable[Tensor]) -> tuple[bytes, ...]:
+    """Return the fingerprint of each tensor."""
+    return tuple(fingerprint(t if _simple(t) else dense(t)) for t in tensors)
 
 
 def projection(tensors: Sequence[Tensor]) -> Tensor:
@@ -146,7 +132,13 @@ def projection(tensors: Sequence[Tensor]) -> Tensor:
 
 def sample(tensors: Sequence[Tensor]) -> Tensor:
     """Return up to 64 values of each tensor, from places that are always the same."""
-    return measures(tensors).sample
+    found = [NOTHING]
+    for tensor in tensors:
+        first = next((chunk for part in readable(dense(tensor)) for chunk in _chunks(part)), None)
+        if first is not None:
+            values = _values(first).float().numpy()
+            found.append(values[_places(values.size)])
+    return torch.from_numpy(np.concatenate(found))
 
 
 def dense(tensor: Tensor) -> Tensor:
@@ -271,6 +263,38 @@ def _chunks(tensor: Tensor) -> Iterator[Tensor]:
     yield from flat.split(CHUNK)
 
 
+class _Desk(threading.local):
+    """Room in which portions are put together: new memory for each would cost more than reading."""
+
+    room: np.ndarray = NOTHING
+
+
+DESK = _Desk()
+
+
+def _room(size: int) -> np.ndarray:
+    if DESK.room.size < size:
+        DESK.room = np.empty(max(size, CHUNK), dtype=np.float32)
+    return DESK.room[:size]
+
+
+def _gathered(parts: list[Tensor]) -> tuple[Tensor, int]:
+    """Return the values of a portion in a row, until the next call, and how many each counts for.
+
+    -0.0 is 0.0 there, and a complex number two.
+    """
+    if parts[0].dtype != torch.float32 or not parts[0].is_cpu:
+        each = 2 if parts[0].is_complex() else 1
+        return _values(torch.cat(parts) if len(parts) > 1 else parts[0]), each
+    size = sum(part.numel() for part in parts)
+    room = torch.from_numpy(_room(size))
+    if len(parts) == 1:
+        torch.add(parts[0], 0.0, out=room)
+    else:
+        torch.cat(parts, out=room).add_(0.0)
+    return room, 1
+
+
 def _values(flat: Tensor) -> Tensor:
     """Return the values with -0.0 as 0.0, complex numbers as two each."""
     if flat.is_complex():
@@ -278,27 +302,40 @@ def _values(flat: Tensor) -> Tensor:
     return flat + 0.0 if flat.is_floating_point() else flat
 
 
-def _plain(flat: Tensor) -> np.ndarray:
-    """Return the bytes of values in a row, with -0.0 as 0.0."""
-    return _values(flat).contiguous().view(torch.uint8).numpy()
+def _pieces(tensor: Tensor) -> Iterator[np.ndarray]:
+    """Yield the values in memory order, -0.0 as 0.0, in portions that last until the next one."""
+    if _simple(tensor):
+        flat = tensor.detach().reshape(-1).numpy()
+        room = _room(min(CHUNK, flat.size))
+        for start in range(0, flat.size, CHUNK):
+            part = flat[start : start + CHUNK]
+            yield np.add(part, 0.0, out=room[: part.size])
+        return
+    for part in readable(tensor):
+        for chunk in _chunks(part):
+            yield _gathered([chunk])[0].contiguous().view(torch.uint8).numpy()
 
 
 def _bucketed(flat: Tensor, row: int) -> np.ndarray:
     """Return the signed sums of values in a row, each into the next bucket."""
     whole = flat.numel() // BUCKETS
-    signs = _signs(-(-(row + whole + 1) // 4096) * 4096)[row : row + whole + 1]
+    signs = _signs(row + whole + 1)[row:]
     rest = flat[whole * BUCKETS :]
     total = torch.zeros(BUCKETS)
-    if whole:
+    if whole:  # not by NumPy, whose threads the program has not been asked about
         total = torch.mv(flat[: whole * BUCKETS].view(whole, BUCKETS).T, signs[:whole])
     if rest.numel():
         total[: rest.numel()] += signs[whole] * rest
     return total.numpy().astype(np.float64)
 
 
-@lru_cache(maxsize=8)
 def _signs(count: int) -> Tensor:
-    """Return signs, drawn without touching the global generator; the first ones are the same."""
+    """Return so many signs, drawn without touching the global generator; always the same ones."""
+    return _drawn_signs(1 << max(count - 1, 4095).bit_length())[:count]
+
+
+@lru_cache(maxsize=16)
+def _drawn_signs(count: int) -> Tensor:
     drawn = np.random.Generator(np.random.PCG64(0)).integers(0, 2, count)
     return torch.from_numpy(2 * drawn - 1).float()
 

@@ -21,6 +21,7 @@ from .fingerprint import (
     fingerprint,
     readable,
 )
+from .optimizers import Groups
 from .record import (
     Call,
     Clip,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 MOST_PENDING = 64
 # So many steps are kept with what explains them; then only those where something is new.
 RICH_STEPS = 100
+RICH_VALUES = 50_000_000  # fewer, but these at least, for a model with which they would read more
+FEWEST_RICH_STEPS = 16
 RICH_BYTES = 32_000_000
 # Values that layers may put out altogether, before only new steps are looked at layer by layer.
 LAYER_VALUES = 60_000_000
@@ -99,6 +102,8 @@ class Follower(Watcher):
         self.handles: deque = deque(maxlen=8 * MOST_PENDING)
         self.optimizers: dict[int, tuple[Optimizer, int | None]] = {}
         self.warm: dict[int, bool] = {}
+        self.groups = Groups()
+        self.owned: tuple = (None, ())  # groups, and the parameters of ours that they hold
         self.loaders: dict[int, tuple[DataLoader, int]] = {}
         self.iterators: dict[int, tuple[object, Pass, int]] = {}
         self.schedulers: dict[int, tuple[object, int]] = {}
@@ -201,7 +206,12 @@ class Follower(Watcher):
             return True
         if self.rich_bytes > RICH_BYTES:
             return False
-        return number < RICH_STEPS or (self.novel and self.rich_bytes < RICH_BYTES)
+        return number < self._rich_steps or self.novel
+
+    @property
+    def _rich_steps(self) -> int:
+        affordable = RICH_VALUES // max(self.values, 1)
+        return min(RICH_STEPS, max(FEWEST_RICH_STEPS, affordable))
 
     @property
     def _layered(self) -> bool:

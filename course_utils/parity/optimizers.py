@@ -25,6 +25,37 @@ def group_of(group: dict, numbers: dict[int, int], optimizer: Optimizer) -> Grou
     return Group(plain(group.get("lr")), _Settings(settings), tuple(members), kernel)
 
 
+class Groups:
+    """Reads the parameter groups of optimizers, anew only where something in them has changed."""
+
+    def __init__(self):
+        self.known: dict[int, tuple[dict, list, tuple[Group, ...]]] = {}
+
+    def read(self, optimizer: Optimizer, numbers: dict[int, int]) -> tuple[Group, ...]:
+        """Return the records of all groups; `numbers` are the places of the model's parameters."""
+        seen: list = []
+        for group in optimizer.param_groups:
+            seen += [value for key, value in group.items() if key != "params"]
+            seen += map(id, group["params"])
+        known = self.known.get(id(optimizer))
+        if known and known[0] is numbers and _unchanged(known[1], seen):
+            return known[2]
+        groups = tuple(group_of(group, numbers, optimizer) for group in optimizer.param_groups)
+        self.known[id(optimizer)] = numbers, seen, groups
+        return groups
+
+
+def _unchanged(before: list, now: list) -> bool:
+    """Return whether values are the same, of kinds that cannot change in place."""
+    return len(before) == len(now) and all(
+        type(one) in FIXED and (one is other or one == other)
+        for one, other in zip(now, before, strict=True)
+    )
+
+
+FIXED = {int, float, bool, str, type(None), tuple}
+
+
 class _Settings(dict):
     """A dictionary that can be looked up, as it does not change any more."""
 

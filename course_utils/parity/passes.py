@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .aside import aside, plain
 from .chance import parted, random_states, torch_state
-from .fingerprint import UnreadableError, content, fingerprint, sample, tensors_in
+from .fingerprint import UnreadableError, digest_and_content, fingerprint, sample, tensors_in
 from .follower import (
     DRAWING_STEPS,
     DROPOUTS,
@@ -66,23 +66,23 @@ class Passes(Follower):
         looked_at = inputs if call is None else data
         self.digests.clear()
         try:
-            prints = [self._seen(tensor) for tensor in looked_at]
+            prints = [self._read(tensor) for tensor in looked_at]
         except UnreadableError as error:
             self.note(f"Inputs of a forward pass were not seen: {error}.")
             prints, looked_at = [], []
         if call is not None:
-            for seen, tensor in zip(prints, looked_at, strict=True):
+            for seen, content in prints:
                 if seen not in call.inputs:
                     call.inputs += (seen,)
-                    call.content += content(tensor)
+                    call.content += content
             call.parts += 1
             self.parts.add(name)
             frame[1] = call
             return
         call = Call(
             entry=name,
-            inputs=tuple(prints),
-            content=sum(content(tensor) for tensor in looked_at),
+            inputs=tuple(seen for seen, _ in prints),
+            content=sum(content for _, content in prints),
             size=_samples(looked_at),
             modes=modes,
             autocast=bool(inputs) and torch.is_autocast_enabled(inputs[0].device.type),
@@ -173,6 +173,12 @@ class Passes(Follower):
             # The tensor is kept as well, so that its identity stays its own.
             self.digests[key] = fingerprint(tensor), tensor
         return self.digests[key][0]
+
+    def _read(self, tensor: Tensor) -> tuple[bytes, int]:
+        """Return fingerprint and content of what goes into the model."""
+        digest, content = digest_and_content(tensor)
+        self.digests[id(tensor), tensor._version] = digest, tensor
+        return digest, content
 
     def _marker(self, call: Call) -> Callable[[Tensor], None]:
         def mark(gradient: Tensor) -> None:

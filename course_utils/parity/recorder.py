@@ -13,7 +13,6 @@ from .environment import environment
 from .feeding import Feeding
 from .fingerprint import dense, digests, fingerprint, measures
 from .follower import SMALL_MODEL, beside
-from .optimizers import group_of
 from .passes import Passes
 from .record import Evidence, Snapshot, Step, digest_of
 
@@ -51,10 +50,11 @@ class Recorder(Passes, BackwardPasses, Feeding):
             return
         if self._rich and [id(p) for p in self.model.parameters()] != list(self.numbers):
             self._learn_names()
-        groups = self._shared(
-            tuple(group_of(g, self.numbers, optimizer) for g in optimizer.param_groups)
-        )
-        owned = self._shared(tuple(sorted(n for group in groups for n in group.members)))
+        groups = self._shared(self.groups.read(optimizer, self.numbers))
+        if self.owned[0] is not groups:
+            members = sorted(n for group in groups for n in group.members)
+            self.owned = groups, self._shared(tuple(members))
+        owned = self.owned[1]
         if not owned:  # the parameters that it had were taken out of the model
             return
         steps = self.trace.steps
