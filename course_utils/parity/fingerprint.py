@@ -45,7 +45,7 @@ def fingerprint(tensor: Tensor) -> bytes:
 
 
 def digest_and_content(tensor: Tensor) -> tuple[bytes, int]:
-    """Return the fingerprint, and a number that does not depend on the order of the values.
+    """Return the fingerprint, and the content: the sum of the values' bits, modulo 2**32.
 
     Two batches of the same samples in another order have the same content.
     """

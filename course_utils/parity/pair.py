@@ -6,7 +6,7 @@ from functools import cached_property
 
 from .layers import Parting, counterparts, part, seen
 from .near import BY_OUTPUT, Near
-from .record import Step
+from .record import Step, content_of
 from .trace import Trace
 
 # What a step is made of, cause before effect. Each numeric result (left) is explained by the
@@ -174,7 +174,7 @@ class Pair(Near):
         share it. Whether they mean the same, the gradients show.
         """
         a, b = (step.calls for step in self.at(index))
-        totals = [(sum(c.size for c in calls), sum(c.content for c in calls)) for calls in (a, b)]
+        totals = [(sum(c.size for c in calls), content_of(calls)) for calls in (a, b)]
         parts = [sorted(call.inputs for call in calls) for calls in (a, b)]
         several = min(len(a), len(b)) > 0 and max(len(a), len(b)) > 1
         return several and totals[0] == totals[1] and parts[0] != parts[1]

@@ -1,7 +1,7 @@
 """Finders for the batch: other samples, another order, other values."""
 
 from ..pair import Pair
-from ..record import Pass, Step
+from ..record import Pass, Step, content_of
 from ..trace import Trace
 from .finding import (
     Diagnosis,
@@ -192,7 +192,7 @@ def _repeats(trace: Trace, index: int) -> bool:
 
 
 def _content(steps: list[Step]) -> int:
-    return sum(call.content for step in steps for call in step.calls)
+    return content_of(call for step in steps for call in step.calls)
 
 
 def same_content(pair: Pair) -> bool:
