@@ -21,6 +21,7 @@ from torchvision import datasets, transforms
 from course_utils.digits.data import MEAN, STD, MNISTDataModule, seeded
 from course_utils.models import LitMLP
 from course_utils.parity import trace
+from course_utils.parity.follower import FEWEST_RICH_STEPS
 from course_utils.session import start
 from course_utils.views.cost import Costs, in_turn
 from course_utils.views.progress import CourseProgress
@@ -69,29 +70,41 @@ def tracing(datamodule: MNISTDataModule) -> Costs:
     return in_turn(runs, len(ready))
 
 
-# Width and number of hidden layers, and how many steps are timed: from 0.1 to 50 million weights.
-SIZES = {"0.12M": (128, 1, 60), "1.2M": (768, 1, 30), "10M": (2048, 2, 6), "54M": (4096, 3, 3)}
+# Width, hidden layers, steps: those of 0.12 to 54 million weights, past where a trace keeps less.
+SIZES = {"0.12M": (128, 1, 300), "1.2M": (768, 1, 120), "10M": (2048, 2, 40), "54M": (4096, 3, 24)}
+ROUNDS = 3
+
+
+def step_times(model: nn.Module, steps: int, watch=None) -> list[float]:
+    """Return the milliseconds that each of so many steps takes."""
+    batch = torch.randn(64, 784), torch.randint(10, (64,))
+    optimizer, times = torch.optim.Adam(model.parameters(), lr=1e-4), []
+    with watch(model) if watch else nullcontext():
+        for _ in range(steps):
+            begun = time.perf_counter()
+            optimizer.zero_grad()
+            F.cross_entropy(model(batch[0]), batch[1]).backward()
+            optimizer.step()
+            times.append(1000 * (time.perf_counter() - begun))
+    return times
 
 
 def trace_curve() -> str:
     """Return what watching costs networks of several sizes, as a table of ratios."""
-    lines = ["weights    raw ms a step    times as long, traced"]
+    lines = ["weights    raw ms a step    traced: first steps    later steps"]
     for name, (width, depth, steps) in SIZES.items():
-        batch = torch.randn(64, 784), torch.randint(10, (64,))
         hidden = [layer for _ in range(depth) for layer in (nn.Linear(width, width), nn.ReLU())]
         model = nn.Sequential(nn.Linear(784, width), nn.ReLU(), *hidden, nn.Linear(width, 10))
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-
-        def run(watch, model=model, optimizer=optimizer, batch=batch, steps=steps) -> None:
-            with watch(model):
-                for _ in range(steps):
-                    optimizer.zero_grad()
-                    F.cross_entropy(model(batch[0]), batch[1]).backward()
-                    optimizer.step()
-
-        run(nullcontext)
-        costs = in_turn({"raw": lambda: run(nullcontext), "traced": lambda: run(trace)}, steps, 3)
-        lines.append(f"{name:>7}{costs.milliseconds['raw']:16.2f}{costs.ratios['traced']:23.2f}")
+        step_times(model, 3)
+        raw, first, later = [], [], []
+        for _ in range(ROUNDS):
+            raw += step_times(model, steps)
+            traced = step_times(model, steps, trace)
+            first += traced[1:FEWEST_RICH_STEPS]
+            later += traced[-steps // 3 :]
+        usual = median(raw)
+        ratios = f"{median(first) / usual:19.2f}{median(later) / usual:15.2f}"
+        lines.append(f"{name:>7}{usual:16.2f}{ratios:>38}")
     return "\n".join(lines)
 
 
