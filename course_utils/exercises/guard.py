@@ -14,6 +14,7 @@ from types import TracebackType
 
 import numpy as np
 import torch
+from IPython import get_ipython
 from IPython.utils.capture import capture_output
 
 from course_utils.exercises.outcomes import Found, Outcome, unattempted, unchecked
@@ -41,7 +42,7 @@ def guarded(check: Callable[[], Outcome], expects: str, seconds: float | None = 
     """
     limit = SECONDS if seconds is None else seconds
     try:
-        with _quiet(), _as_before(), at_most(limit):
+        with _quiet(), _staying(), _as_before(), at_most(limit):
             outcome = check()
     except Found as found:
         return found.outcome
@@ -59,6 +60,24 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings(), capture_output():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def _staying() -> Iterator[None]:
+    """Let `exit()` end the check only: in a notebook it would end the kernel after the cell."""
+    shell = get_ipython()
+    if shell is None or "ask_exit" in vars(shell):
+        yield
+        return
+
+    def ask_exit() -> None:
+        raise SystemExit
+
+    shell.ask_exit = ask_exit
+    try:
+        yield
+    finally:
+        del shell.ask_exit
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from string import ascii_lowercase
 
-from course_utils.exercises.outcomes import COLOURS, Found, framed, unchecked, wrong
+from course_utils.exercises.outcomes import COLOURS, Found, framed, unattempted, unchecked, wrong
 
 PLACE = re.compile(r"^( *)\{(\w+)\}$", re.MULTILINE)
 FILE = "<your lines>"
@@ -78,6 +78,8 @@ class Lines:
 
     def _complete(self, placed: dict[str, str]) -> None:
         used = "".join(placed.values())
+        if not used:
+            raise Found(unattempted("There is a gap in every place: no line is placed yet."))
         unknown = sorted(set(used) - set(self.rows))
         if unknown:
             raise Found(unchecked(f"There is no line {_listed(unknown)}."))
@@ -86,9 +88,10 @@ class Lines:
             raise Found(wrong(f"Each line has one place; placed more than once: {_listed(twice)}."))
         left = [letter for letter in self.rows if letter not in used]
         if left:
+            have = "line has" if len(left) == 1 else "lines have"
             one = f"`{self.rows[left[0]].strip()}`"
             raise Found(
-                wrong(f"{len(left)} lines have no place yet: {_listed(left)}. The first is {one}.")
+                wrong(f"{len(left)} {have} no place yet: {_listed(left)}. The first is {one}.")
             )
 
     def assemble(self, placed: Mapping[str, str]) -> str:

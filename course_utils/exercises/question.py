@@ -57,8 +57,9 @@ class Question:
     def check(self, *answers: object) -> Outcome:
         """Return whether the answers are right, and why not; what is right is kept as solved."""
         outcome = guard.guarded(lambda: self._outcome(answers), self.expects)
-        if outcome.kind == "wrong" and not outcome.place:
-            outcome = replace(outcome, place=f"lesson {self.lesson}, {self.place}")
+        if outcome.kind == "wrong":
+            lesson = f"lesson {int(self.lesson[:2])}"
+            outcome = replace(outcome, place=f"{lesson}, {outcome.place or self.place}")
         if outcome:
             text = f"{outcome.text} {self.takeaway}".strip()
             outcome = replace(outcome, text=text)

@@ -4,6 +4,7 @@ What learners answer wrongly stands in a table beside this file, `wrong_NN.py`, 
 """
 
 import copy
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -95,6 +96,19 @@ def test_hints_go_from_gentle_to_plain_and_the_solution_asks_once(lesson, number
     assert hints[-1] in str(asked.hint()) and "solution()" in hints[-1]
     assert asked.answer.strip() not in str(asked.solution())
     assert asked.answer.strip() in str(asked.solution())
+
+
+ORDERED = [(a, b) for a, b in ALL if question(a, b).ordered is not None]
+
+
+@pytest.mark.parametrize(("lesson", "number"), ORDERED)
+def test_lines_may_be_placed_in_any_object_that_says_where(lesson, number):
+    names, (name,) = solved(lesson), arguments(lesson, number)
+    full = SimpleNamespace(placed={k: list(v) for k, v in names[name].items()})
+    assert checked(lesson, number, {**names, name: full})
+    assert set(question(lesson, number).lines().places) == set(names[name])
+    empty = SimpleNamespace(placed={})
+    assert checked(lesson, number, {**names, name: empty}).kind == "not attempted"
 
 
 def raising(*args, **kwargs):

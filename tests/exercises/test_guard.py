@@ -7,6 +7,7 @@ import warnings
 from functools import partial
 
 import lightning as L
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from course_utils.exercises import Question, guard, right, wrong
 from course_utils.exercises.guard import guarded
 from course_utils.exercises.outcomes import Found, unchecked
 from course_utils.exercises.watchdog import TooLong, at_most
+from tools.execute import execute
 
 
 def ask(checker, *answers, **values):
@@ -34,7 +36,7 @@ def test_an_outcome_is_true_only_if_right():
     assert ask(lambda answer: right("Yes."), 1)
     outcome = ask(lambda answer: wrong("It is 1."), 1)
     assert not outcome
-    assert str(outcome) == "✗ Not yet. It is 1.\nLook again: lesson 09_try, section 1."
+    assert str(outcome) == "✗ Not yet. It is 1.\nLook again: lesson 9, section 1."
     assert "It is 1." in outcome._repr_html_()
 
 
@@ -216,3 +218,28 @@ def test_a_gap_is_no_attempt(code):
 )
 def test_other_dots_are_no_gap(code):
     assert ask(lambda answer: right(), cell(code))
+
+
+IN_A_KERNEL = (
+    """
+from course_utils.exercises import Question, guard, right
+guard.SECONDS = 1
+q = Question(number=1, kind="explore", title="T", lesson="09_x", place="p", expects="a function",
+             hints=("h",), takeaway="t", checker=lambda answer: answer() or right())
+""",
+    "def answer():\n    exit()",
+    "q.check(answer)",
+    ENDLESS,
+    "q.check(answer)",
+    "print(q.check(1))",
+)
+
+
+def test_in_a_kernel_it_survives_exit_and_endless_loops(own_progress):
+    cells = [nbformat.v4.new_code_cell(code) for code in IN_A_KERNEL]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), own_progress / "09_x.ipynb")
+    done = execute(own_progress / "09_x.ipynb", own_progress)
+    assert done.error == ""
+    texts = [o.data["text/plain"] for c in done.notebook.cells for o in c.outputs if "data" in o]
+    assert "asks Python to exit in `answer`" in " ".join(texts[0].split())
+    assert "still running after 1 seconds" in " ".join(texts[1].split())

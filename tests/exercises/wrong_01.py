@@ -52,7 +52,7 @@ WRONG = {
         "no loss returned": ((("che", "ch"), ("jfai", "jfaie")), "has to return the loss"),
         "optimizer in __init__": ((("gd", "gdb"), (': "b"', ': ""')), "configure_optimizers` has"),
         "the model in the step": ((("gd", "g"), ("che", "dche")), "built once"),
-        "a line left out": (("jfai", "jfa"), "1 lines have no place yet: `i`"),
+        "a line left out": (("jfai", "jfa"), "1 line has no place yet: `i`"),
         "a line placed twice": (("jfai", "jfaic"), "placed more than once: `c`"),
     },
     4: {

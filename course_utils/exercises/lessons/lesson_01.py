@@ -53,7 +53,7 @@ def _predicted(parameters, steps):
     if said != 80:
         usual = STEPS.get(said, "how many batches make one epoch? The last may be smaller")
         side = "few" if said < 80 else "many"
-        return wrong(f"{said:,} steps are too {side}: {usual}.", "lesson 1, section 2")
+        return wrong(f"{said:,} steps are too {side}: {usual}.", "section 2")
     return right("50,890 parameters, 80 steps.")
 
 
@@ -136,7 +136,7 @@ def _by_digit(accuracy_by_digit):
     return wrong(
         f"{numbers}; {true[0]:.2f}, {true[1]:.2f}, {true[2]:.2f} are right. Is the guess the "
         "largest logit of each *row* (`argmax(1)`)?",
-        "lesson 1, section 5, where `evaluate` takes the `argmax`",
+        "section 5, where `evaluate` takes the `argmax`",
     )
 
 
@@ -272,11 +272,11 @@ def train_smoothly(data):
 
 
 PLACES = {
-    "other learning rate": "`lr` in `configure_optimizers`; lesson 1, section 7, move 2",
-    "other optimizer settings": "`configure_optimizers`; lesson 1, section 7, move 2",
-    "clipping in one": "lesson 1, section 9, the flag `gradient_clip_val`",
-    "one run is shorter": "`max_epochs`; lesson 1, section 7, move 4",
-    "other loss or gradient": "the loss in `training_step`, argument by argument",
+    "other learning rate": "section 7, move 2: the `lr` in `configure_optimizers`",
+    "other optimizer settings": "section 7, move 2: `configure_optimizers`",
+    "clipping in one": "section 9, the flag `gradient_clip_val`",
+    "one run is shorter": "section 7, move 4: `max_epochs`",
+    "other loss or gradient": "section 7, move 2: the loss in `training_step`, argument by argument",
 }
 
 
@@ -368,7 +368,7 @@ def _shuffles(make_loaders):
         return wrong(
             "The two runs might agree now, but only because the digits come in the same order in "
             "each epoch. Shuffle them anew each time.",
-            "lesson 1, section 2, three loaders",
+            "section 2, three loaders",
         )
     return None
 
@@ -392,8 +392,8 @@ def _mended(make_loaders):
 
 
 LOADERS = {
-    "validation draws": "lesson 1, section 2: each loader gets a generator of its own",
-    "other batch order after a full last batch": "lesson 1, section 2, on `ShuffleSampler`: 192 "
+    "other batch order: validation in one loop only": "section 2, three loaders: each loader gets a generator of its own",
+    "other batch order after a full last batch": "section 2, on `ShuffleSampler`: 192 "
     "digits are three full batches",
 }
 
