@@ -276,7 +276,7 @@ PLACES = {
     "other optimizer settings": "section 7, move 2: `configure_optimizers`",
     "clipping in one": "section 9, the flag `gradient_clip_val`",
     "one run is shorter": "section 7, move 4: `max_epochs`",
-    "other loss or gradient": "section 7, move 2: the loss in `training_step`, argument by argument",
+    "other loss or gradient": "section 7, move 2: the loss, argument by argument",
 }
 
 
@@ -392,7 +392,8 @@ def _mended(make_loaders):
 
 
 LOADERS = {
-    "other batch order: validation in one loop only": "section 2, three loaders: each loader gets a generator of its own",
+    "other batch order: validation in one loop only": "section 2, three loaders: each "
+    "loader gets a generator of its own",
     "other batch order after a full last batch": "section 2, on `ShuffleSampler`: 192 "
     "digits are three full batches",
 }
