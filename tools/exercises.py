@@ -29,8 +29,11 @@ class SourceError(ValueError):
 
 
 def read(source: Path) -> list[NotebookNode]:
-    """Return the cells of a source."""
-    return jupytext.reads(source.read_text("utf-8"), fmt="py:percent").cells
+    """Return the cells of a source, without the empty lines that its formatter wants around."""
+    cells = jupytext.reads(source.read_text("utf-8"), fmt="py:percent").cells
+    for cell in cells:
+        cell.source = cell.source.strip("\n")
+    return cells
 
 
 def stub_cells(source: Path) -> list[NotebookNode]:
@@ -70,7 +73,7 @@ def grader(source: Path) -> str:
 
     Raises SourceError if a cell but the first one imports, or if a question has no worked answer.
     """
-    parts = [c.source.strip("\n") for c in read(source) if _tags(c) & {"grader", "given"}]
+    parts = [c.source for c in read(source) if _tags(c) & {"grader", "given"}]
     for part in parts[1:]:
         if any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(part).body):
             raise SourceError(

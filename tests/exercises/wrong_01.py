@@ -19,8 +19,8 @@ WRONG = {
     },
     2: {
         "training mode": (("model.eval()", "pass"), "in training mode in 3 of 3 calls"),
-        "of all digits": (("correct / seen", "correct / seen.sum()"), "among *all* digits"),
-        "how often it is said": (("bincount(y, min", "bincount(guesses, min"), "model *says*"),
+        "of all digits": (("correct / seen", "correct / seen.sum()"), "among all digits"),
+        "how often it is said": (("bincount(y, min", "bincount(guesses, min"), "model says"),
         "errors": (("correct / seen", "1 - correct / seen"), "shares that are wrong"),
         "counts": (("correct / seen", "correct"), "they are counts"),
         "wrong dimension": (

@@ -156,10 +156,10 @@ def _usual_shares(guesses, y, sizes):
         torch.bincount(b[a == b], minlength=10) / torch.bincount(b, minlength=10) for a, b in parts
     ]
     return [
-        (hits / len(y), "they add up to the share of right answers among *all* digits: divide the "
+        (hits / len(y), "they add up to the share of right answers among all digits: divide the "
          "right answers of a digit by how many of that digit there are, not by all"),
-        (hits / taken, "you divide by how often the model *says* a digit; the question is how many "
-         "of the digits that *are* one it finds: divide by the labels' counts"),
+        (hits / taken, "you divide by how often the model says a digit; the question is how many "
+         "of the digits that are one it finds: divide by the labels' counts"),
         (1 - hits / seen, "they are the shares that are wrong: the right ones were asked for"),
         (hits, "they are counts: divide each by how many of that digit there are"),
         (shares[-1], "they are those of the last batch alone: the counts begin anew in each batch"),
@@ -195,7 +195,7 @@ def _by_digit(accuracy_by_digit):
         return wrong(f"{numbers}: a `nan` is a digit that was counted nowhere, as 0 divided by 0.")
     return wrong(
         f"{numbers}; {true[0]:.2f}, {true[1]:.2f}, {true[2]:.2f} are right. Is the guess the "
-        "largest logit of each *row* (`argmax(1)`)?",
+        "largest logit of each row (`argmax(1)`)?",
         "section 5, where `evaluate` takes the `argmax`",
     )
 
