@@ -30,7 +30,8 @@ course: $(READY)  ## Run every lesson without a browser and print a table of res
 
 # One thread each: a second one gains nothing at this size, and loses much on a busy machine.
 PYTEST = COURSE_DATA=sample COURSE_PACE=quick OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
-NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=240
+# Exercises run in their worked form only: a stub has nothing to run.
+NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=240 --ignore=notebooks/exercises
 UNITS := $(LEFT).pytest_cache/units
 # Two lessons run with the unit tests, and one suite's tests with the other lessons, so that both
 # sides take about as long.
@@ -73,7 +74,7 @@ benchmark: $(READY)  ## Measure loader, progress bar, trace and Trainer, as rati
 	$(BIN)/python -m tools.benchmark
 
 clean:  ## Remove the virtual environment and what tools left behind
-	rm -rf .venv .venv-lowest build dist .pytest_cache .ruff_cache notebooks/runs
+	rm -rf .venv .venv-lowest build dist .pytest_cache .ruff_cache notebooks/runs notebooks/progress.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Makes a virtual environment in the folder of the file that stands for it.

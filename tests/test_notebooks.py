@@ -16,7 +16,16 @@ from course_utils.digits import data
 from course_utils.models import loss_network, networks, style
 from course_utils.views import plots
 from tools import build, publishable, record
-from tools.project import notebook_of, repository, sources
+from tools.project import (
+    NOTEBOOKS,
+    exercise_sources,
+    notebook_of,
+    recorded,
+    repository,
+    solution_of,
+    sources,
+    stub_of,
+)
 
 LESSONS = sources()
 
@@ -64,9 +73,9 @@ def test_nothing_derived_is_out_of_date():
     assert build.stale() == []
 
 
-@pytest.mark.parametrize("source", LESSONS, ids=lambda source: source.stem)
-def test_recorded_outputs_are_fit_to_publish(source):
-    assert publishable.problems(read(source)) == []
+@pytest.mark.parametrize("path", recorded(), ids=lambda path: str(path.relative_to(NOTEBOOKS)))
+def test_recorded_outputs_are_fit_to_publish(path):
+    assert publishable.problems(nbformat.read(path, as_version=4)) == []
 
 
 @pytest.mark.parametrize(("lesson", "name", "dump"), [s for s in SHOWN if s[1] in SHIPPED])
@@ -90,6 +99,20 @@ def test_cells_are_short(source):
     assert lengths[-1] <= 40
     assert sum(length < 18 for length in lengths) >= 0.9 * len(lengths)
     assert statistics.median(lengths) <= 8
+
+
+@pytest.mark.parametrize("source", exercise_sources(), ids=lambda source: source.stem)
+@pytest.mark.parametrize("built", [stub_of, solution_of])
+def test_cells_of_exercises_are_short(source, built):
+    cells = code_cells(nbformat.read(built(source), as_version=4))[1:]  # but the set-up
+    assert max(len(cell.source.splitlines()) for cell in cells) <= 40
+
+
+@pytest.mark.parametrize("source", exercise_sources(), ids=lambda source: source.stem)
+def test_lessons_and_exercises_lead_to_each_other(source):
+    lesson = read(NOTEBOOKS / "source" / source.name)
+    text = "\n".join(cell.source for cell in lesson.cells if cell.cell_type == "markdown")
+    assert f"(exercises/{source.stem}.ipynb)" in text
 
 
 @pytest.mark.parametrize("source", LESSONS, ids=lambda source: source.stem)

@@ -1,6 +1,7 @@
-"""Build the notebooks from their text sources: `python -m tools.build [--check]`.
+"""Build all that is derived from `notebooks/source`, or say what is out of date.
 
-A source is a Python file in jupytext's percent format. Three tokens in it are filled in here:
+A lesson's notebook is its source in jupytext's percent format, the notebooks and the module of its
+exercises are those of `tools.exercises`. Three tokens in the sources are filled in here:
 `{{badge}}` (Open in Colab), `{{setup}}` (the set-up cell for a kernel without the package) and
 `{{map}}` (the table of lessons). Recorded outputs stay as long as no code cell has changed; a
 hash of the code cells, kept in the notebook's metadata, says which code they belong to.
@@ -17,7 +18,19 @@ import nbformat
 from nbformat import NotebookNode
 
 from course_utils.files import write_whole
-from tools.project import NOTEBOOKS, ROOT, notebook_of, repository, sources
+from tools.exercises import grader, solution_cells, stub_cells
+from tools.project import (
+    GRADERS,
+    NOTEBOOKS,
+    ROOT,
+    exercise_sources,
+    grader_of,
+    notebook_of,
+    repository,
+    solution_of,
+    sources,
+    stub_of,
+)
 
 # The pins keep pip from ever exchanging the torch that is there.
 SETUP = """\
@@ -37,23 +50,55 @@ BADGE = (
     "(https://colab.research.google.com/github/{name}/blob/main/notebooks/{notebook})"
 )
 METADATA_KEY = "loops_to_lightning"
+KEPT = ("tags", "nbgrader")  # of a cell's metadata
 README = ROOT / "README.md"
 MAP_IN_README = re.compile(r"(?<=<!-- map -->\n).*?(?=<!-- /map -->)", re.DOTALL)
 
 
 def build(source: Path) -> NotebookNode:
     """Return the notebook of a source, with the recorded outputs if they still belong to it."""
-    notebook = jupytext.reads(source.read_text("utf-8"), fmt="py:percent")
-    for index, cell in enumerate(notebook.cells):
-        cell.source = _filled(cell.source, source)
-        cell.id = f"{source.stem.replace('_', '-')}-{index:03}"[-64:]
-        cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
-    notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    cells = jupytext.reads(source.read_text("utf-8"), fmt="py:percent").cells
+    notebook = _notebook(cells, source.stem, notebook_of(source))
     _keep_outputs(notebook, notebook_of(source))
+    return notebook
+
+
+def build_stub(source: Path) -> NotebookNode:
+    """Return the exercise notebook with gaps; it has no outputs."""
+    return _notebook(stub_cells(source), f"ex-{source.stem}", stub_of(source))
+
+
+def build_solution(source: Path) -> NotebookNode:
+    """Return the worked exercise notebook, with the recorded outputs if they still belong to it."""
+    path = solution_of(source)
+    notebook = _notebook(solution_cells(source), f"sol-{source.stem}", path)
+    _keep_outputs(notebook, path)
+    return notebook
+
+
+def notebooks() -> dict[Path, NotebookNode]:
+    """Return every notebook as its source has it, by where it belongs."""
+    built = {notebook_of(source): build(source) for source in sources()}
+    for source in exercise_sources():
+        built |= {stub_of(source): build_stub(source), solution_of(source): build_solution(source)}
+    return built
+
+
+def _notebook(cells: list[NotebookNode], name: str, path: Path) -> NotebookNode:
+    """Return a notebook of these cells; of their metadata, tags and nbgrader's marks stay."""
+    for index, cell in enumerate(cells):
+        cell.source = _filled(cell.source, path)
+        cell.id = f"{name.replace('_', '-')}-{index:03}"[-64:]
+        kept = {key: cell.metadata[key] for key in KEPT if cell.metadata.get(key)}
+        cell.metadata = nbformat.from_dict(kept)
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
 
 
@@ -92,27 +137,37 @@ def readme() -> str:
 
 
 def build_all() -> None:
-    """Build every notebook, and the table of lessons in the README."""
-    for source in sources():
-        write(build(source), notebook_of(source))
+    """Build every notebook and grader, and the table of lessons in the README."""
+    for path, notebook in notebooks().items():
+        write(notebook, path)
+    for source in exercise_sources():
+        write_whole(grader_of(source), grader(source).encode())
     write_whole(README, readme().encode())
 
 
 def stale() -> list[str]:
     """Return the names of the derived files that building would change."""
-    names = [
-        notebook_of(source).name
-        for source in sources()
-        if not _same(build(source), notebook_of(source))
-    ]
-    known = {notebook_of(source) for source in sources()}
-    names += [path.name for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path not in known]
+    built = notebooks()
+    graders = {grader_of(source): grader(source) for source in exercise_sources()}
+    paths = [path for path, notebook in built.items() if not _same(notebook, path)]
+    paths += [path for path, text in graders.items() if not _reads(path, text)]
+    paths += sorted(_derived() - built.keys() - graders.keys())
+    names = [path.relative_to(ROOT).as_posix() for path in paths]
     return names + ([README.name] if readme() != README.read_text("utf-8") else [])
 
 
-def _filled(text: str, source: Path) -> str:
-    name = repository().removeprefix("https://github.com/")
-    text = text.replace("{{badge}}", BADGE.format(name=name, notebook=notebook_of(source).name))
+def _derived() -> set[Path]:
+    """Return all files that stand where derived ones do."""
+    folders = (NOTEBOOKS, NOTEBOOKS / "exercises", NOTEBOOKS / "solutions")
+    found = {path for folder in folders for path in folder.glob("*.ipynb")}
+    return found | set(GRADERS.glob("lesson_*.py"))
+
+
+def _filled(text: str, path: Path) -> str:
+    name, notebook = repository().removeprefix("https://github.com/"), path.name
+    if path.parent != NOTEBOOKS and path.parent.parent == NOTEBOOKS:
+        notebook = f"{path.parent.name}/{path.name}"
+    text = text.replace("{{badge}}", BADGE.format(name=name, notebook=notebook))
     text = text.replace("# {{setup}}", SETUP.format(repository=repository()))
     return text.replace("{{map}}", course_map("")) if "{{map}}" in text else text
 
@@ -128,6 +183,10 @@ def _keep_outputs(notebook: NotebookNode, path: Path) -> None:
     new = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell, before in zip(new, old, strict=True):
         cell.outputs, cell.execution_count = before.outputs, before.execution_count
+
+
+def _reads(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text("utf-8") == text
 
 
 def _same(notebook: NotebookNode, path: Path) -> bool:

@@ -6,6 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = NOTEBOOKS / "source"
+EXERCISES = SOURCES / "exercises"
+GRADERS = ROOT / "course_utils" / "exercises" / "lessons"
 PYPROJECT = ROOT / "pyproject.toml"
 
 
@@ -19,6 +21,31 @@ def sources() -> list[Path]:
     return sorted(SOURCES.glob("[0-9][0-9]_*.py"))
 
 
+def exercise_sources() -> list[Path]:
+    """Return the text sources of the exercises, in the order of the course."""
+    return sorted(EXERCISES.glob("[0-9][0-9]_*.py"))
+
+
 def notebook_of(source: Path) -> Path:
-    """Return where the notebook built from a source belongs."""
+    """Return where the notebook built from a lesson's source belongs."""
     return NOTEBOOKS / f"{source.stem}.ipynb"
+
+
+def stub_of(source: Path) -> Path:
+    """Return where the exercise notebook belongs that has gaps for a learner."""
+    return NOTEBOOKS / "exercises" / f"{source.stem}.ipynb"
+
+
+def solution_of(source: Path) -> Path:
+    """Return where the exercise notebook belongs that is worked out."""
+    return NOTEBOOKS / "solutions" / f"{source.stem}.ipynb"
+
+
+def grader_of(source: Path) -> Path:
+    """Return where the module belongs that checks a source's exercises."""
+    return GRADERS / f"lesson_{source.stem[:2]}.py"
+
+
+def recorded() -> list[Path]:
+    """Return every notebook that carries outputs: the lessons, then the worked exercises."""
+    return [*map(notebook_of, sources()), *map(solution_of, exercise_sources())]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tools.build import METADATA_KEY, build_all, code_hash, write
 from tools.execute import NoLoopbackError, check_loopback, digits_decided, execute
-from tools.project import notebook_of, sources
+from tools.project import NOTEBOOKS, recorded
 from tools.publishable import WIDGETS, problems
 
 # A picture of more colours than this is a photograph: 64 would be too few for it.
@@ -37,7 +37,8 @@ def record(path: Path) -> list[str]:
     found = problems(notebook)
     if not found:
         write(notebook, path)
-        print(f"{path.name}: recorded in {run.seconds:.0f} s, {path.stat().st_size / 1000:.0f} kB")
+        name = f"{path.parent.name}/{path.name}"
+        print(f"{name}: recorded in {run.seconds:.0f} s, {path.stat().st_size / 1000:.0f} kB")
     return found
 
 
@@ -87,12 +88,13 @@ def main() -> int:
         if digits.train != 60_000:
             print(f"Full MNIST is needed, but there is only {digits}.", file=sys.stderr)
             return 1
-        for path in map(notebook_of, sources()):
+        for path in recorded():
             if wanted and not any(name in path.stem for name in wanted):
                 continue
             for problem in record(path):
                 failed = True
-                print(f"{path.name}: not recorded: {problem}", file=sys.stderr)
+                name = path.relative_to(NOTEBOOKS).as_posix()
+                print(f"{name}: not recorded: {problem}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -108,6 +108,14 @@ def _downloaded() -> Digits | None:
     return Digits(root.resolve(), "full MNIST, just downloaded", *check_folder(root))
 
 
+def bundled_sample() -> Digits:
+    """Return the bundled sample, whatever the environment chooses, unpacked for torchvision.
+
+    Raises DataError where it cannot be unpacked.
+    """
+    return _sample("the bundled sample")
+
+
 def _sample(origin: str) -> Digits:
     """Unpack the bundled sample, as torchvision reads only unpacked files."""
     packed = files("course_utils.digits") / "sample"

@@ -100,7 +100,7 @@ print(f"{sum(equal)} of {len(equal)} batches are equal")
 #
 # One part of the training digits is kept back for **validation**: to look at while training. The
 # test digits stay untouched until the end. Each loader gets a generator of its own, so that no loader
-# can disturb another's order; exercise 3 shows what happens without.
+# can disturb another's order; exercise 5 shows what happens without.
 #
 # A *sampler* says in which order a loader takes the digits. `ShuffleSampler` shuffles as
 # `shuffle=True` does, but draws exactly one order an epoch. `shuffle=True` may draw once more at the
@@ -876,15 +876,8 @@ plots.confident_mistakes(test_digits.images, test_digits.labels, logits)
 #
 # ## Exercises
 #
-# 1. **Another width.** Train `LitMLP(hidden=(64,))` for 5 epochs, seeded as before. How many
-#    parameters has it, and how much test accuracy does it lose? Work out the parameters by hand first.
-# 2. **Port a change.** Train the raw loop with a new SGD optimizer, `lr=0.1` and `momentum=0.9`. Do the
-#    same in a subclass of `LitMLP` (override one method). Seed both sides, trace both, and prove that
-#    they are identical.
-# 3. **Break it.** On both sides, load the training digits with `shuffle=True` in place of the sampler,
-#    and give no loader a `generator`: in `make_loaders`, and in a subclass of `MNISTDataModule` that
-#    overrides `loader` and `train_dataloader`. Leave out validation in the raw loop only, and train
-#    two epochs. You should see the runs differ from the first step of epoch 2. Why then?
+# Five exercises that check themselves, up to a port and a fault to mend:
+# [exercises for lesson 1](exercises/01_mlp.ipynb).
 #
 # ## Read on
 #

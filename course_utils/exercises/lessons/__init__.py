@@ -1,0 +1,1 @@
+"""The questions of each lesson, built from `notebooks/source/exercises`: never edited here."""
