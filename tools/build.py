@@ -18,6 +18,7 @@ from nbformat import NotebookNode
 
 from course_utils.files import write_whole
 from tools.project import NOTEBOOKS, ROOT, notebook_of, repository, sources
+from tools.questions import shown
 
 # The pins keep pip from ever exchanging the torch that is there.
 SETUP = """\
@@ -45,7 +46,7 @@ def build(source: Path) -> NotebookNode:
     """Return the notebook of a source, with the recorded outputs if they still belong to it."""
     notebook = jupytext.reads(source.read_text("utf-8"), fmt="py:percent")
     for index, cell in enumerate(notebook.cells):
-        cell.source = _filled(cell.source, source)
+        cell.source = shown(cell, _filled(cell.source, source))
         cell.id = f"{source.stem.replace('_', '-')}-{index:03}"[-64:]
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
     notebook.metadata = {
