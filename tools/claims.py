@@ -11,7 +11,7 @@ from pathlib import Path
 import jupytext
 from nbformat import NotebookNode
 
-from tools.questions import came_out, questions_of
+from tools.questions import Question, came_out, questions_of
 
 QUOTED = re.compile(r"^```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -30,22 +30,23 @@ def text_of(outputs: list[NotebookNode]) -> str:
     )
 
 
+def contradiction(question: Question, text: str) -> str:
+    """Return how an output contradicts the option that is marked right; "" if it does not."""
+    try:
+        letters = came_out(question, text)
+    except ValueError as error:
+        return f"{question.asked!r}: {error}"
+    if letters == [question.right]:
+        return ""
+    marked, out = question.right, ", ".join(letters) or "none"
+    said = f"{marked} is marked right; by the output it is {out}: {text[:500]!r}"
+    return f"{question.asked!r}: {said}"
+
+
 def broken(source: Path, code: str, text: str) -> list[str]:
     """Return, a line each, which questions an output of the cell with this code contradicts."""
-    problems = []
-    for question in (q for q, cell in questions_of(lesson(source)) if cell == code):
-        try:
-            letters = came_out(question, text)
-        except ValueError as error:
-            problems.append(f"{question.asked!r}: {error}")
-            continue
-        if letters != [question.right]:
-            out = ", ".join(letters) or "none"
-            problems.append(
-                f"{question.asked!r}: {question.right} is marked right; by the output it is {out}:"
-                f" {text[:500]!r}"
-            )
-    return problems
+    asked = (question for question, cell in questions_of(lesson(source)) if cell == code)
+    return list(filter(None, (contradiction(question, text) for question in asked)))
 
 
 def quotations(source: Path) -> list[str]:

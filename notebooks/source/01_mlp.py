@@ -99,15 +99,15 @@ from_memory = DataLoader(
 # %% [markdown] tags=["question"]
 # One loader opens picture after picture and normalises each, the other has done all of it beforehand. Of 20 batches, how many are equal to the last bit?
 #
+# + All 20
+#   if: equal == 20
+#   The same order, and for each pixel the same operations: then the same bits come out. Equal to the last bit is not a matter of luck, and this course relies on it.
 # - None: floating-point numbers computed in two ways always differ a little
 #   if: equal == 0
 #   They may, where sums are taken in another order. Here each pixel goes through the same few operations, in whichever order the pixels come.
 # - Only the first: after that the shuffling goes separate ways
 #   if: equal == 1
 #   Each loader has a generator of its own, and both start from seed 42. So both draw the same order.
-# + All 20
-#   if: equal == 20
-#   The same order, and for each pixel the same operations: then the same bits come out. Equal to the last bit is not a matter of luck, and this course relies on it.
 #
 # read: (?P<equal>\d+) of 20 batches
 
@@ -434,12 +434,12 @@ in_turn(
 # - Close together: the same rate makes steps of the same size
 #   if: 0.7 * adam < sgd < 1.4 * adam
 #   The rate is only a factor. SGD multiplies it by the gradient, Adam by something near 1.
-# - SGD is a little ahead, as it is the simpler one
-#   if: sgd < 0.7 * adam
-#   With a rate that suits it, SGD can catch up with Adam. This rate does not suit it.
 # + The loss of SGD is still several times as high
 #   if: sgd > 3 * adam
 #   A rate that suits one optimizer says nothing about another one. The cell after next measures the reason.
+# - SGD is a little ahead, as it is the simpler one
+#   if: sgd < 0.7 * adam
+#   With a rate that suits it, SGD can catch up with Adam. This rate does not suit it.
 #
 # read: SGD(?:.|\n)*?epoch 5: train loss [\d.]+, val loss (?P<sgd>[\d.]+)
 # read: Adam, 128-128(?:.|\n)*epoch 5: train loss [\d.]+, val loss (?P<adam>[\d.]+)
