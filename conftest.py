@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.claims import broken, missing_quotations, text_of
+from tools.claims import broken, missing_quotations, output_text
 from tools.project import SOURCES
 
 
@@ -16,7 +16,7 @@ def pytest_runtest_call(item):
         return result
     source = SOURCES / Path(item.path).with_suffix(".py").name
     if source.exists() and item.test_outputs is not None:
-        text = text_of(item.test_outputs)
+        text = output_text(item.test_outputs)
         put_out = item.parent.__dict__.setdefault("put_out", [])
         put_out.append(text)
         problems = broken(source, item.cell.source, text)

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from tools import build
-from tools.claims import broken, contradiction, lesson, missing_quotations, quotations, text_of
+from tools.claims import broken, contradiction, lesson, missing_quotations, quotations, output_text
 from tools.project import notebook_of, sources
 from tools.questions import TAG, folded, parse, questions_of
 
@@ -32,7 +32,7 @@ read: loss: (?P<loss>[\\d.]+)
 def cells_with_answers(source):
     """Return the code and the recorded text of each cell that a question stands before."""
     recorded = nbformat.read(notebook_of(source), as_version=4)
-    text = {cell.source: text_of(cell.outputs) for cell in recorded.cells if "outputs" in cell}
+    text = {cell.source: output_text(cell.outputs) for cell in recorded.cells if "outputs" in cell}
     return [(code, text[code]) for _, code in questions_of(lesson(source))]
 
 
@@ -73,7 +73,7 @@ def test_the_right_option_is_not_always_at_the_same_place():
 def test_what_a_lesson_quotes_at_its_beginning_was_put_out(source):
     assert quotations(source)
     recorded = nbformat.read(notebook_of(source), as_version=4)
-    text = "".join(text_of(cell.outputs) for cell in recorded.cells if "outputs" in cell)
+    text = "".join(output_text(cell.outputs) for cell in recorded.cells if "outputs" in cell)
     assert missing_quotations(source, text) == []
     assert missing_quotations(source, text.replace(quotations(source)[0][-9:], "")) != []
 

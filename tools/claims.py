@@ -22,7 +22,7 @@ def lesson(source: Path) -> NotebookNode:
     return jupytext.read(source)
 
 
-def text_of(outputs: list[NotebookNode]) -> str:
+def output_text(outputs: list[NotebookNode]) -> str:
     """Return what a cell put out, as text: what it printed, and the plain form of the rest."""
     return "".join(
         output.get("text", "") or output.get("data", {}).get("text/plain", "") + "\n"

@@ -98,7 +98,7 @@ def new_loop(model, optimizer):
 # + The new one is lower
 #   if: new < old - 0.01
 #   From the second epoch on dropout is off, and a network with all its numbers has it easier. It looks like progress,
-#   and is a mistake: the network now learns by heart what dropout was there to prevent.
+#   but it is another training than the one that was meant, and nobody has decided that.
 # - The new one is higher, so one would see that something is wrong
 #   if: new > old + 0.01
 #   If only mistakes were so kind. Without dropout what it trains on gets easier, not harder.
