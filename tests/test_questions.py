@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from tools import build
-from tools.claims import broken, contradiction, lesson, missing_quotations, quotations, output_text
+from tools.claims import broken, contradiction, lesson, missing_quotations, output_text, quotations
 from tools.project import notebook_of, sources
 from tools.questions import TAG, folded, parse, questions_of
 
