@@ -1,6 +1,9 @@
 """The questions before cells, and what lessons quote: read rightly, shown alike, and true."""
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import jupytext
@@ -146,3 +149,25 @@ def test_a_question_that_no_cell_answers_is_found(asking):
     source.cells.pop()
     with pytest.raises(ValueError, match="No cell answers the question"):
         questions_of(source)
+
+
+def test_nbval_checks_the_claims_on_its_own_run(asking, clone):
+    """All in one run, as that is slow to start: a lesson without a fault and two with one."""
+    printed = {"good": "loss: 2.3", "marked": "loss: 0.0", "quoted": "loss: 2.4"}
+    for name, text in printed.items():
+        source = clone / "notebooks" / "source" / f"{name}.py"
+        source.write_text(asking.read_text("utf-8").replace("print(loss)", f"print('{text}')"))
+        # Without outputs: only those of the run can tell.
+        build.write(build.build(source), clone / "notebooks" / f"{name}.ipynb")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-o", "filterwarnings=", "--nbval-lax", "--nbval-current-env"]
+    run = subprocess.run(
+        [*command, "--nbval-cell-timeout=240", *(f"notebooks/{name}.ipynb" for name in printed)],
+        cwd=clone,
+        env=os.environ | {"PYTHONPATH": str(clone)},
+        capture_output=True,
+        text=True,
+    )
+    assert "2 failed, 1 passed" in run.stdout, run.stdout + run.stderr
+    assert "B is marked right; by the output it is A" in run.stdout
+    assert "quoted, but not put out: 'loss: 2.3'" in run.stdout

@@ -5,7 +5,7 @@
 #
 # > What the refactor pays back: each flag of the Trainer beside the raw lines that it replaces, and a proof that both do the same.
 #
-# A run of days is killed by a power cut, and whoever resumes it gets another network, because a schedule or the order of
+# A run that took days is killed by a power cut. Whoever resumes it gets another network, because a schedule or the order of
 # the digits was forgotten in the file. No error says so. Here you pull the plug yourself, and go on:
 #
 # ```text

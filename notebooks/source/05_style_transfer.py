@@ -992,7 +992,7 @@ print("length of the gradient:", *[f"{step.gradient_norm:.3f}" for step in recor
 #   The loop has gone, and there it would come true. But data, samples and losses now have classes, with headers.
 # - Yes, a little
 #   if: 70 <= port < 115
-#   Most people expect so. Count what came in addition: validation, test, prediction.
+#   One would expect so. Count what came in addition: validation, test, prediction.
 #
 # read: all lines +script +115 +port +(?P<port>\d+)
 

@@ -446,7 +446,7 @@ quantize_dynamic(folder / "prepared.onnx", folder / "mlp8.onnx", weight_type=Qua
 #
 # - About one in four: a quarter of the bits is left
 #   if: changed > 0.15 * digits
-#   Bits are not votes. 255 steps are fine enough for a weight, as thousands of them are added up.
+#   Bits are not votes. 255 steps are fine enough for a weight, as hundreds of them are added up.
 # - About one in ten
 #   if: 0.05 * digits < changed < 0.15 * digits
 #   So much would be known. It is why one counts and does not guess.
