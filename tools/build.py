@@ -31,6 +31,7 @@ from tools.project import (
     sources,
     stub_of,
 )
+from tools.questions import shown
 
 # The pins keep pip from ever exchanging the torch that is there.
 SETUP = """\
@@ -87,7 +88,7 @@ def notebooks() -> dict[Path, NotebookNode]:
 def _notebook(cells: list[NotebookNode], name: str, path: Path) -> NotebookNode:
     """Return a notebook of these cells; of their metadata, tags and nbgrader's marks stay."""
     for index, cell in enumerate(cells):
-        cell.source = _filled(cell.source, path)
+        cell.source = shown(cell, _filled(cell.source, path))
         cell.id = f"{name.replace('_', '-')}-{index:03}"[-64:]
         kept = {key: cell.metadata[key] for key in KEPT if cell.metadata.get(key)}
         cell.metadata = nbformat.from_dict(kept)

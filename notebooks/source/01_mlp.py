@@ -5,6 +5,17 @@
 #
 # > A first network reads digits. You train it by hand, move it to Lightning, and prove both equal.
 #
+# Most training loops that do the wrong thing run without an error. Forget one line, `zero_grad()`, and each step goes on with
+# what all steps before it have left. The loss falls all the same, only not as it should. Who would notice? At the end of
+# this lesson you run such a loop beside its port to Lightning, and are told:
+#
+# ```text
+# Diagnosis: forgotten zero_grad()
+# Evidence: The gradient of forgetful loop is that of Lightning plus the one of the step before.
+# ```
+#
+# The same tool says "identical" of the right loop and its port: every batch, every gradient, every weight.
+#
 # At the end of this lesson you will
 # - have trained a multilayer perceptron (MLP) with a loop that you wrote line by line;
 # - know which lines of such a loop are the idea, and which are plumbing;
@@ -84,6 +95,21 @@ from_memory = DataLoader(
 # %% [markdown]
 # Is it really the same? Both loaders start afresh with the same seed. `torch.equal` is true only
 # if every single value is equal.
+
+# %% [markdown] tags=["question"]
+# One loader opens picture after picture and normalises each, the other has done all of it beforehand. Of 20 batches, how many are equal to the last bit?
+#
+# + All 20
+#   if: equal == 20
+#   The same order, and for each pixel the same operations: then the same bits come out. Equal to the last bit is not a matter of luck, and this course relies on it.
+# - None: floating-point numbers computed in two ways always differ a little
+#   if: equal == 0
+#   They may, where sums are taken in another order. Here each pixel goes through the same few operations, in whichever order the pixels come.
+# - Only the first: after that the shuffling goes separate ways
+#   if: equal == 1
+#   Each loader has a generator of its own, and both start from seed 42. So both draw the same order.
+#
+# read: (?P<equal>\d+) of 20 batches
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -180,8 +206,22 @@ print(f"by hand {by_hand:,}, by Python {by_python:,}")
 # ## 4. One step by hand
 #
 # Training is one small step, many times over. Here it is in slow motion. First the **forward
-# pass**: images in, logits out. The **loss** says how bad the logits are. An untrained model
-# guesses, so the loss should be near ln 10, about 2.30.
+# pass**: images in, logits out. The **loss** says how bad the logits are.
+
+# %% [markdown] tags=["question"]
+# The model has never seen a digit. How large is its first loss, about?
+#
+# - 0
+#   if: loss < 0.5
+#   Loss 0 is earned: it means to be sure of the right digit each time. This model knows nothing yet.
+# + 2.3
+#   if: 2.1 < loss < 2.6
+#   It guesses: each of ten digits gets about a tenth, and the logarithm of ten is 2.30. A first loss far from that is a sign of a mistake, before any training.
+# - 10, as there are ten digits
+#   if: loss > 5
+#   The cross-entropy takes the *logarithm* of the probability of the right digit. For a tenth that is ln 10.
+#
+# read: loss: (?P<loss>[\d.]+)
 
 # %%
 x, y = next(iter(train_loader))
@@ -190,6 +230,9 @@ loss = F.cross_entropy(logits, y)
 print("logits:", list(logits.shape), " loss:", round(loss.item(), 3))
 
 # %% [markdown]
+# A model that guesses among ten digits has a loss near ln 10, about 2.30. Keep that number in mind: it is
+# what knowing nothing costs.
+#
 # `backward()` computes the **gradient**: for each weight, how the loss would change if the weight
 # grew a little. Gradients *add up* in `.grad`, so old ones must be cleared first. That is what
 # `zero_grad()` is for.
@@ -227,6 +270,21 @@ print(f"log_softmax + nll_loss {old.item():.6f}, cross_entropy {new.item():.6f}"
 # We use `cross_entropy` because it leaves one thing fewer to forget. Without `log_softmax`,
 # `nll_loss` raises no error: it gives a number that can fall below zero and means nothing. And
 # taking softmax and logarithm apart fails for large logits:
+
+# %% [markdown] tags=["question"]
+# The logits are 200 and 0, and the second is right. By hand: softmax, then the logarithm, then the sign. What comes out?
+#
+# + Infinity
+#   if: apart > 1e300
+#   The second probability is e to the power of -200. That is too small for a float of 32 bits and becomes 0, and minus the logarithm of 0 is infinity.
+# - 200, as `cross_entropy` gives
+#   if: apart == 200
+#   On paper, yes. `cross_entropy` gets it right because it never computes the probability, only its logarithm.
+# - An error, as 0 has no logarithm
+#   if: "Error" in text
+#   Python's `math.log` raises one. Tensors go on with infinity, and the NaN turns up somewhere else.
+#
+# read: softmax, log, then pick: +(?P<apart>\S+)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -370,6 +428,22 @@ in_turn(
 # The functions stay as they are: model and optimizer are arguments. To see which of the two changes
 # matters, the same model is trained with Adam as well.
 
+# %% [markdown] tags=["question"]
+# The same learning rate, 0.001, for SGD and for Adam. Where do they stand after five epochs?
+#
+# - Close together: the same rate makes steps of the same size
+#   if: 0.7 * adam < sgd < 1.4 * adam
+#   The rate is only a factor. SGD multiplies it by the gradient, Adam by something near 1.
+# + The loss of SGD is still several times as high
+#   if: sgd > 3 * adam
+#   A rate that suits one optimizer says nothing about another one. The cell after next measures the reason.
+# - SGD is a little ahead, as it is the simpler one
+#   if: sgd < 0.7 * adam
+#   With a rate that suits it, SGD can catch up with Adam. This rate does not suit it.
+#
+# read: SGD(?:.|\n)*?epoch 5: train loss [\d.]+, val loss (?P<sgd>[\d.]+)
+# read: Adam, 128-128(?:.|\n)*epoch 5: train loss [\d.]+, val loss (?P<adam>[\d.]+)
+
 # %%
 val_losses = {"Adam, 128-256": history["val_loss"]}
 for optimizer_class in (torch.optim.SGD, torch.optim.Adam):
@@ -392,6 +466,23 @@ plots.curves(val_losses, y="validation loss")
 # Why so slow? SGD moves a weight by learning rate times gradient, and gradients are small numbers.
 # Adam divides by the gradient's usual size first, so that a step is about as large as the learning
 # rate. Let us measure one step of each on the same batch:
+
+
+# %% [markdown] tags=["question"]
+# How much further than SGD does Adam move a weight in its first step?
+#
+# - Twice as far
+#   if: adam < 5 * sgd
+#   Then SGD would have needed two epochs where Adam needs one. The curves are much further apart.
+# - Ten times as far
+#   if: 5 * sgd <= adam < 50 * sgd
+#   Nearer, but gradients of single weights are smaller than one thinks.
+# + Hundreds of times as far
+#   if: adam > 100 * sgd
+#   Most gradients here are near a thousandth or less. SGD takes them as they are; Adam divides by their own size, and moves every weight by about the learning rate.
+#
+# read: SGD +moves a weight by (?P<sgd>\S+)
+# read: Adam +moves a weight by (?P<adam>\S+)
 
 
 # %%
@@ -711,6 +802,21 @@ broken = MLP().to(device)
 train_loader, _, _ = make_loaders(session.digits.root)
 with trace(broken) as forgetful:
     forgetful_epoch(broken, train_loader, torch.optim.Adam(broken.parameters(), lr=1e-3))
+
+# %% [markdown] tags=["question"]
+# The loop never calls `zero_grad()`. At which step do its gradients first differ from Lightning's?
+#
+# - Step 1
+#   if: step == 1
+#   At step 1 there is no old gradient yet that could be left over. The first step is right.
+# + Step 2
+#   if: step == 2
+#   Step 2 adds its gradient to that of step 1, and so on. One good step is also why a quick look at a single batch does not find this mistake.
+# - Only after some hundred steps, when enough has piled up
+#   if: step > 2
+#   It takes long to *see* it in the loss. In the gradient it is there at once.
+#
+# read: in the gradient \(layers.1.weight\), at step (?P<step>\d+)
 
 # %%
 print(compare(forgetful, port, names=("forgetful loop", "Lightning")))

@@ -5,6 +5,17 @@
 #
 # > A network squeezes each digit into three numbers and draws it again. You log what it does, look inside, and take it apart.
 #
+# Swap two methods that look alike, and Lightning trains for two hundred steps, writes its logs, ends without an
+# error, and has learned nothing at all:
+#
+# ```text
+# MixedUp          0% of the pixels have changed
+#   Diagnosis: gradient cut off
+# ```
+#
+# You will build that mistake, and know how it came about. And the right way leads to a machine that invents
+# digits from three numbers, which you can move by sliders.
+#
 # At the end of this lesson you will
 # - have trained an autoencoder by hand and in Lightning, and proved both equal;
 # - know what `forward` is for and what `training_step` is for, and have seen what happens when they are mixed up;
@@ -56,14 +67,30 @@ plots.digit_grid(shown)
 
 # %% [markdown]
 # The pixels are normalised, as (pixel - MEAN) / STD, to mean 0 and standard deviation 1 over all training
-# digits. So a model that answers 0 for every pixel has a mean squared error (MSE) of about 1. Keep that
-# number in mind: it is the error of knowing nothing.
+# digits.
+
+# %% [markdown] tags=["question"]
+# A model answers 0 for every pixel. What is its mean squared error (MSE)?
+#
+# - 0, for 0 is the mean
+#   if: error < 0.05
+#   Right on average is not right: each pixel is off by as much as it lies away from the mean.
+# - About 0.1
+#   if: 0.05 <= error < 0.5
+#   With pixels from 0 to 1 that would be the size of it. These are normalised.
+# + About 1
+#   if: 0.9 < error < 1.1
+#   Who always answers the mean has the variance as error, and the pixels were scaled to standard deviation 1.
+#
+# read: MSE of answering 0 everywhere: (?P<error>[\d.]+)
 
 # %%
 print(f"MEAN {MEAN}, STD {STD}")
 print(f"MSE of answering 0 everywhere: {(datamodule.test.images**2).mean():.3f}")
 
 # %% [markdown]
+# An MSE of 1 is the error of knowing nothing: keep that number in mind.
+#
 # ## 2. The model, by hand
 #
 # An **encoder** turns 784 pixels into a **code** of three numbers, a **decoder** turns three numbers
@@ -270,6 +297,21 @@ class MixedUp(LitAutoEncoder):
 hardware = dict(accelerator=session.accelerator, devices=1)
 quiet = dict(logger=False, enable_checkpointing=False, enable_model_summary=False)
 
+# %% [markdown] tags=["question"]
+# The mixed-up one trains on pictures rounded to 256 grey levels. What has it learned after 200 steps?
+#
+# + Nothing: not one pixel has changed
+#   if: mixed == 0
+#   Rounding has slope zero, so all gradients behind it are zero, and Adam does not move. No error, no warning.
+# - Nearly the same: a 256th more or less does not matter
+#   if: mixed > 50
+#   For the picture it does not. But training needs to know where it would get better, and a staircase is flat wherever one stands.
+# - A little less, as rounding adds some noise to the gradient
+#   if: 0 < mixed <= 50
+#   Noise would be random. What rounding does to the gradient is not random at all.
+#
+# read: MixedUp +(?P<mixed>\d+)% of the pixels
+
 # %%
 after_200_steps, traces = {}, {}
 for system in (LitAutoEncoder, MixedUp):
@@ -360,6 +402,21 @@ def show(rows, columns):
     for row in rows:
         print("".join(f"{row[name][:7]:>12}" for name in columns))
 
+
+# %% [markdown] tags=["question"]
+# Two epochs of four batches, and the logger is asked at every second step. How many rows has its table?
+#
+# - Four: two steps in each of the two epochs
+#   if: len(text.strip().splitlines()) == 5
+#   Those are the rows by step. A mean over the epoch is known only when the epoch is over, and needs a place.
+# + Six
+#   if: len(text.strip().splitlines()) == 7
+#   Four rows for steps, and one for the means of each epoch: so cells stay empty, and who plots the file has to skip them.
+# - Eight: one for each batch
+#   if: len(text.strip().splitlines()) == 9
+#   `self.log` is called eight times, but `log_every_n_steps=2` lets every second call through.
+#
+# read: by_step +by_epoch
 
 # %%
 rows = read_metrics(csv_logger)
@@ -503,6 +560,21 @@ plots.image_rows({"lit(shown)": now, "read back": read_back})
 #
 # Both runs are recorded already: our loop in section 3, Lightning in section 6, with two loggers,
 # pictures and checkpoints. Does any of that change what is computed?
+
+# %% [markdown] tags=["question"]
+# One run was a bare loop. The other wrote two logs, decoded pictures after each epoch and saved checkpoints. At which step do they part?
+#
+# + Never
+#   if: "identical" in verdict
+#   Logs, pictures and files only look. That can be said here with confidence because it was compared.
+# - After the first epoch: decoding pictures in between disturbs the random numbers
+#   if: "different" in verdict and 'at step 1' not in text
+#   It would, if it drew any. The decoder draws none, and each loader shuffles by a generator of its own.
+# - At the first step, as Lightning first runs two batches of validation as a check
+#   if: "different" in verdict and 'at step 1' in text
+#   It does, but in evaluation mode and without gradients. What it has drawn, it puts back.
+#
+# read: (?P<verdict>. (identical|different))
 
 # %%
 report = compare(raw, port)
@@ -734,6 +806,24 @@ plots.image_rows(rows, titles=["asked", *(f"nearest {n}" for n in range(1, 6))])
 # and by all 784 pixels.
 
 
+# %% [markdown] tags=["question"]
+# In which space are the five nearest neighbours most often the same digit?
+#
+# - The autoencoder's three numbers: it has learned what matters
+#   if: learned > pixels
+#   It has learned what matters for *drawing* again. Some of what tells a 4 from a 9 was too fine to keep.
+# + All 784 pixels
+#   if: pixels > learned > pca
+#   Squeezing loses something. Codes are for when 784 numbers are too many; of those who have only three, the trained ones tell digits apart better.
+# - PCA's three numbers: they are the best that three numbers can be
+#   if: pca > learned
+#   The best that three numbers can be by a *linear* map, for the squared error.
+#
+# read: autoencoder, 3 numbers +(?P<learned>\d+)%
+# read: PCA, 3 numbers +(?P<pca>\d+)%
+# read: 784 pixels +(?P<pixels>\d+)%
+
+
 # %%
 def same_digit(asked, library):
     nearest = torch.cdist(asked, library).topk(5, largest=False).indices
@@ -795,6 +885,21 @@ print(f"exported program and decoder agree on {len(invented)} codes:", equal)
 #
 # `ModelCheckpoint` kept the epoch with the lowest validation loss, in one file (`lit`, which we have used so
 # far, has the weights of the *last* epoch). The file holds a dictionary; let us look into it.
+
+# %% [markdown] tags=["question"]
+# A checkpoint is for going on after a break. What does it *not* hold?
+#
+# - Adam's averages
+#   if: "optimizer_states" not in text
+#   They are in it. With new ones Adam's first steps would be others: to go on is more than to have the weights.
+# + The state of the random generators
+#   if: "rng" not in text and "random" not in text
+#   So after a break the digits come in another order, unless somebody saves it. Lesson 4 does.
+# - The numbers with which the module was built
+#   if: "hyper_parameters" not in text
+#   `save_hyperparameters` has put them there, so that the module can be built again without being told how.
+#
+# read: state_dict +OrderedDict
 
 # %%
 path = trainer.checkpoint_callback.best_model_path

@@ -5,6 +5,18 @@
 #
 # > A descendant of the network that read cheques in the 1990s, its parts one by one, and a loop with validation and early stopping that Lightning takes over.
 #
+# Keep the best epoch; stop when it gets no better. Two sentences, and in a loop by hand they become most of the
+# program, with a famous trap in it: without a *copy*, "the best weights" are always the last ones, and no error says so.
+# Counted in this lesson:
+#
+# ```text
+# 3 of 53 lines are the idea
+# equal to the best weights: False
+# ```
+#
+# You write that loop, fall into the trap once, and then let two callbacks do it: the same stop, the same best epoch,
+# the same bits.
+#
 # At the end of this lesson you will
 # - have computed a convolution by hand, and know stride, padding, receptive field and pooling by their numbers;
 # - have built LeNet, with every shape and all 61,706 parameters checked;
@@ -128,9 +140,22 @@ for width, kernel_size, padding, stride in [
     print(f"W={width:2} F={kernel_size} P={padding} S={stride}: formula {formula}, torch {real}")
 
 # %% [markdown]
-# And if it does not come out even? A window of 3 that moves by 2 over 10 pixels gives 4.5. Torch
-# rounds down and says nothing: the last column of the picture is never looked at. Change it, and nothing
-# happens:
+# And if it does not come out even? A window of 3 that moves by 2 over 10 pixels gives 4.5.
+
+# %% [markdown] tags=["question"]
+# How wide is the result?
+#
+# - There is none: torch raises an error, as the sizes do not fit
+#   if: "Error" in text
+#   Torch is not that strict. Some frameworks pad by themselves, torch does neither.
+# + 4
+#   if: side == 4
+#   It rounds down, and says nothing. So the window never reaches the last column.
+# - 5, with a column of zeros added
+#   if: side == 5
+#   Only if you ask for it, by `padding`.
+#
+# read: formula: 4.5 +torch: (?P<side>\d+)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -142,10 +167,28 @@ print("formula:", output_size(10, 3, 0, 2), " torch:", layer(picture).shape[-1])
 print("the last column makes no difference:", torch.equal(layer(picture), layer(changed)))
 
 # %% [markdown]
+# Torch rounds down and says nothing: the last column of the picture is never looked at. Change it, and nothing
+# happens.
+#
 # ### How far a unit sees
 #
 # The **receptive field** of a unit is the part of the input that can change it. It grows with each layer:
 # by (F - 1) times the product of all strides before. For LeNet's layers:
+
+# %% [markdown] tags=["question"]
+# How many pixels of the picture, from left to right, can change a unit of the second convolution (`conv 2`)?
+#
+# - 5, as its kernel is 5 wide
+#   if: field == 5
+#   It sees 5 units of the layer before. Each of those sees several pixels.
+# - 10, twice 5
+#   if: field == 10
+#   Windows overlap, so widths do not simply add; and between the two, pooling has made everything smaller by half.
+# + 14
+#   if: field == 14
+#   6 after the first pooling; then 4 units more, each 2 pixels further: 6 + 4 times 2.
+#
+# read: 'conv 2': (?P<field>\d+)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -246,10 +289,25 @@ pooled_first = F.max_pool2d(many, 2).roll(1, dims=-1)
 print("two pixels before pooling are one pixel after it:", torch.equal(shifted_first, pooled_first))
 
 # %% [markdown]
-# ### Max pooling and ReLU commute
+# ### ReLU and pooling: which first?
 #
-# Does ReLU come before the pooling or after it? Both are written. For max pooling it is the same: ReLU
-# never changes which value is the largest. For average pooling it is not:
+# Does ReLU come before the pooling or after it? Both are written.
+
+# %% [markdown] tags=["question"]
+# For which kind of pooling does it make no difference?
+#
+# + For max pooling only
+#   if: highest == "True" and mean == "False"
+#   ReLU never changes which of four values is the largest. But a mean of values cut off at zero is another one than a mean cut off at zero.
+# - For both: neither learns anything, so they can change places
+#   if: highest == "True" and mean == "True"
+#   Take -1 and 3. The mean is 1; with ReLU first it is 1.5.
+# - For neither: the order of two different operations always matters
+#   if: highest == "False"
+#   Often it does. Both of these keep larger numbers larger, and taking the largest does not mind that.
+#
+# read: max_pool2d: (?P<highest>\w+)
+# read: avg_pool2d: (?P<mean>\w+)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -258,7 +316,8 @@ for pool in (F.max_pool2d, F.avg_pool2d):
     print(f"{pool.__name__}: {torch.equal(F.relu(pool(x, 2)), pool(F.relu(x), 2))}")
 
 # %% [markdown]
-# Then pooling first leaves ReLU only a quarter of the values to look at. Exercise 1 asks whether the
+# For max pooling it is the same: ReLU never changes which value is the largest. For average pooling it is
+# not. Pooling first leaves ReLU only a quarter of the values to look at. Exercise 1 asks whether the
 # training is the same, too.
 
 # %% [markdown]
@@ -360,6 +419,21 @@ print(f"by Python {by_python:,}")
 #
 # Where do these parameters sit, and where is the work? Count the weights (without biases), and the
 # multiplications for one picture. A convolution uses its few weights at every place of its map:
+
+# %% [markdown] tags=["question"]
+# Where are most of the weights, and where is most of the work?
+#
+# - Both in the convolutions: it is a convolutional network
+#   if: heavy < 50 and work < 50
+#   The two convolutions together have 2,550 weights. One kernel serves the whole picture.
+# + The weights in the fully connected part, the work in the convolutions
+#   if: heavy > 50 and work < 50
+#   Few weights, used hundreds of times each; many weights, used once each.
+# - Both in the fully connected part: each weight is one multiplication
+#   if: heavy > 50 and work > 50
+#   That is so in the fully connected part. In a convolution, each weight is used again at every place.
+#
+# read: fc +: +(?P<heavy>[\d.]+)% of the weights, +(?P<work>[\d.]+)% of the multiplications
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -791,6 +865,21 @@ class NoteCalls(L.Callback):
 
 # %% [markdown]
 # One epoch of two batches, one validation batch, and one for the sanity check:
+
+# %% [markdown] tags=["question"]
+# For one training batch, which of these does the Trainer call first?
+#
+# - `training_step`, then the gradient, then `optimizer_step`: as in our loop
+#   if: first == "training_step"
+#   That is the order in which the work is *done*. Who calls whom is another matter.
+# + `optimizer_step`
+#   if: first == "optimizer_step"
+#   The optimizer is given a function that runs `training_step` and `backward` when it asks. So an `optimizer_step` of your own starts before there is any loss.
+# - `validation_step`, to know where it stands
+#   if: first == "validation_step"
+#   Validation comes once before training, as a check, and then after the batches of an epoch.
+#
+# read: on_train_batch_start\s+module\s+(?P<first>\w+)
 
 # %%
 watched, its_data = LitLeNet(), MNISTDataModule(pad=2)

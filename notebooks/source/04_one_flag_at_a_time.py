@@ -5,6 +5,17 @@
 #
 # > What the refactor pays back: each flag of the Trainer beside the raw lines that it replaces, and a proof that both do the same.
 #
+# A run that took days is killed by a power cut. Whoever resumes it gets another network, because a schedule or the order of
+# the digits was forgotten in the file. No error says so. Here you pull the plug yourself, and go on:
+#
+# ```text
+# power cut after 90 steps
+# from step 80 to 160, difference from no interruption: 0.0
+# ```
+#
+# Not nearly the same weights: the same. And a learning rate that was gone after thirty batches, because one word was wrong, gets
+# its diagnosis as well.
+#
 # At the end of this lesson you will
 # - have replaced raw lines by flags, for accumulation, clipping, schedules and precision, and proved each time that nothing else changed;
 # - have killed a run, resumed it, and ended at the same weights, bit for bit; and know what one must not forget when doing that by hand;
@@ -178,9 +189,9 @@ accumulating = run_port(accumulate_grad_batches=4, max_epochs=1)
 print(compare(run_raw(undivided), accumulating))
 
 # %% [markdown]
-# Are four batches of 64 the same as one of 256, then? Not for every network. **Batch norm** (lesson 5 takes it
-# apart) brings each feature to mean 0 over the batch *at hand*, and four small batches have four means. We compare
-# the gradient of one large batch with that of its four quarters:
+# Are four batches of 64 the same as one of 256, then? We compare the gradient of one large batch with that of its
+# four quarters, for two networks. One of them has **batch norm** (lesson 5 takes it apart), which brings each feature
+# to mean 0 over the batch *at hand*.
 
 # %%
 large = MNISTDataModule(batch_size=256)
@@ -194,6 +205,21 @@ def gradient_of(network, parts):
         (F.cross_entropy(network(x), y) / parts).backward()
     return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
 
+
+# %% [markdown] tags=["question"]
+# How far is the gradient of four quarters from that of the whole batch, if the network has batch norm?
+#
+# - As far as without it: rounding
+#   if: norm < 1e-4
+#   That is so where each digit counts by itself. Batch norm looks at the digits around it.
+# + A good part of its own length
+#   if: 0.01 < norm < 1
+#   Four quarters have four means and four spreads. The loss is divided right, and still the network was another one.
+# - So far that the two have nothing in common
+#   if: norm >= 1
+#   The means of 64 digits are not that far from those of 256. Trainings like this work. They are just not the same.
+#
+# read: (?:^|\n)with batch norm +the gradients are (?P<norm>\S+) of
 
 # %%
 norms = {"without batch norm": nn.Identity(), "with batch norm": nn.BatchNorm1d(32)}
@@ -529,6 +555,21 @@ def largest_difference(model, other):
     return max((a - b).abs().max().item() for a, b in pairs)
 
 
+# %% [markdown] tags=["question"]
+# Whoever resumes forgets to restore the random numbers from which dropout draws. What happens?
+#
+# + Training goes on, to other weights
+#   if: random > 1e-4
+#   Both runs are sound ones, but it is not the same run any more. Whoever looks for the cause of a difference later has one cause too many.
+# - Nothing: dropout is random anyway
+#   if: random == 0
+#   It is, and still a run can be repeated exactly, if the numbers begin at the same place. Here they begin anew.
+# - Training stops with an error
+#   if: "Error" in text
+#   Nothing is missing that the code would need. That is why such runs are so rarely noticed.
+#
+# read: forgotten: random +largest difference: (?P<random>\S+)
+
 # %%
 for forgotten in (None, "model", "optimizer", "schedule", "data", "random"):
     difference = largest_difference(resume(forgotten), uninterrupted["model"])
@@ -707,6 +748,21 @@ class InOrder(MNISTDataModule):
         return self.loader(self.train)  # Lightning would stop the shuffling by itself, and warn
 
 
+# %% [markdown] tags=["question"]
+# The same batch, sixty times over. How far does the loss of `SoftmaxTwice` fall?
+#
+# - To nearly 0, a little later than the other one
+#   if: loss < 0.3
+#   One might think that softmax of softmax is only a detour. It is a wall: see how high the loss stays.
+# + Not below 1.46
+#   if: 1.46 <= loss < 2.31
+#   The first softmax gives numbers from 0 to 1. To the second one these are logits that hardly differ, so that it can never be sure.
+# - It becomes NaN
+#   if: loss != loss
+#   All numbers stay small and tame. This mistake makes no noise at all.
+#
+# read: SoftmaxTwice +loss after 60 steps: (?P<loss>[\d.]+|nan)
+
 # %%
 for system in (LitMLP, SoftmaxTwice):
     L.seed_everything(42, verbose=False)
@@ -860,6 +916,21 @@ class BeforeStep(LitMLP):
         nn.utils.clip_grad_norm_(self.parameters(), 0.5)
 
 
+# %% [markdown] tags=["question"]
+# How long is the gradient that Adam gets, if `backward` clips to 0.5?
+#
+# - 0.5
+#   if: 0.4 < length < 0.6
+#   So long it was right after clipping. But afterwards the Trainer divides by the scale.
+# + Next to nothing
+#   if: length < 1e-3
+#   What was clipped to 0.5 was the *scaled* gradient; then it was divided by 65,536. Clipping by hand in `backward` has undone what the scale was for.
+# - 65,536 times 0.5
+#   if: length > 1000
+#   Scaled it was before clipping. From there it can only get shorter.
+#
+# read: InBackward scale [\d,]+, length used by Adam (?P<length>\S+)
+
 # %%
 from lightning.pytorch.plugins import MixedPrecision
 
@@ -996,6 +1067,21 @@ class LitPair(L.LightningModule):
         self.manual_backward(judge(self.pair, fake, 1.0))
         for_generator.step()
 
+
+# %% [markdown] tags=["question"]
+# In the Trainer, 40 batches go through, and each of two optimizers makes a step for each. What is `global_step` at the end?
+#
+# - 40: a step is a batch
+#   if: steps == 40
+#   In a training with one optimizer it comes to the same, and so one never learns the difference.
+# + 80: a step is an optimizer's step
+#   if: steps == 80
+#   So `max_steps=100` ends this training after 50 batches, and checkpoints are named by these numbers.
+# - 0: with manual optimization Lightning does not count
+#   if: steps == 0
+#   The optimizers that `self.optimizers()` hands out are wrapped, and count.
+#
+# read: batches: 40, global_step: (?P<steps>\d+)
 
 # %%
 # NBVAL_CHECK_OUTPUT

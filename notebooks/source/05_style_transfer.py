@@ -5,6 +5,17 @@
 #
 # > A long script with two networks, three losses and everything else in one function: taken apart, moved to Lightning, and proved to make the same steps, bit for bit.
 #
+# Every group has such a script. It works, and nobody dares to touch it, for whoever moves one line may break it without an
+# error. Here it is taken apart all the same, piece by piece, and after that it still makes the same steps, bit for bit. Two
+# mistakes that this refactor invites are made on purpose. Neither raises an error; both get their name:
+#
+# ```text
+# Diagnosis: another network in training mode
+# Diagnosis: another network handed to the optimizer
+# ```
+#
+# What comes out is worth looking at: a cat, an astronaut and a cup of coffee, redrawn in the manner of a brick wall.
+#
 # At the end of this lesson you will
 # - have trained a network that redraws photographs in the style of another picture, and know what its losses measure;
 # - have read a tangled script line by line, and know where each piece goes in Lightning;
@@ -91,6 +102,21 @@ def gram(maps):
     rows = maps.flatten(2)
     return rows @ rows.transpose(1, 2) / rows.shape[-1]
 
+
+# %% [markdown] tags=["question"]
+# Now the second map moves to the right half, the first stays. What becomes of the Gram matrix?
+#
+# - Nothing: style does not ask where
+#   if: both == 0.5
+#   It does not ask where *all of it* is. Which maps go together, it does ask.
+# + The two numbers beside the diagonal become 0
+#   if: both == 0 and own == 0.5
+#   Each map is as strong as before, but they are nowhere strong in the same place.
+# - All four become 0
+#   if: own == 0
+#   On the diagonal stands each map with itself, and that goes together wherever it is.
+#
+# read: \]\]\)\ntensor\(\[\[(?P<own>[\d.]+), (?P<both>[\d.]+)\]
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -305,6 +331,21 @@ for name in ("immunohistochemistry", "astronaut", "brick"):
 #
 # Now the program that trains it, as such programs grow: arguments, pictures, both networks, losses, counters, a log,
 # sample pictures, files, all in one function. Read it once, from the top to the bottom. The colours say what each line is for.
+
+# %% [markdown] tags=["question"]
+# The script has 115 lines. How many of them are the idea: the network's call and the losses?
+#
+# - Most: it is a program about style, after all
+#   if: idea > 60
+#   So it seems while one reads, as those are the lines that one looks for.
+# - About half
+#   if: 40 <= idea <= 60
+#   Count once more what the other lines are for: arguments, pictures, counters, files, modes.
+# + About a fifth
+#   if: 15 <= idea < 30
+#   The others are there for any training. That is also why nobody dares to touch them: each works for several purposes at once.
+#
+# read: IDEA  model and loss +(?P<idea>\d+)\n
 
 # %%
 from course_utils.installation import lesson_file
@@ -619,9 +660,24 @@ report
 # %% [markdown]
 # ### Two mistakes that this refactor invites
 #
-# **The loss network is left in training mode.** Nothing fails. But batch norm now measures each batch with the batch's own
-# averages, so that the loss of a picture depends on the others in its batch. (VGG16 has neither batch norm nor dropout in the layers
+# **The loss network is left in training mode.** Nothing fails. (VGG16 has neither batch norm nor dropout in the layers
 # that we use: with it this mistake changes nothing.)
+
+
+# %% [markdown] tags=["question"]
+# Nobody trains the loss network. It is only in training mode. From which step on does it matter?
+#
+# + From step 1
+#   if: step == 1
+#   Each batch is measured with its own mean and spread at once. So is the first one.
+# - Never: its weights do not change
+#   if: "✗ different" not in text
+#   They do not. But batch norm does not only look at its weights.
+# - From step 2: at the first step the averages are still the old ones
+#   if: step == 2
+#   In training mode the averages are not used at all, only kept.
+#
+# read: first differ in the gradient \(\S+\), at step (?P<step>\d+)
 
 
 # %%
@@ -634,8 +690,27 @@ class InTrainingMode(LitStyle):
 print(compare(raw, run_port(InTrainingMode), names=("script", "Lightning")))
 
 # %% [markdown]
+# Batch norm has measured each batch with the batch's own averages, so that the loss of a picture depends on the others in its
+# batch.
+#
 # **The loss network goes to the optimizer.** `self.parameters()` are *all* parameters. If nobody froze the loss network, it
 # is trained as well, and the measure changes while we measure.
+
+
+# %% [markdown] tags=["question"]
+# Here the optimizer trains the loss network as well. From which step on does that show in the gradient of the drawing network?
+#
+# - From step 1
+#   if: step == 1
+#   The first gradient is computed before any weight has moved: both measure alike.
+# + From step 2
+#   if: step == 2
+#   After the first step the measure has moved. From then on it drifts away from the targets that it once computed.
+# - Only at the end, when the loss has become suspiciously small
+#   if: step > 2
+#   Then one might see it, or not: look at the last two losses below. In the gradient it shows at once.
+#
+# read: first differ in the gradient \(\S+\), at step (?P<step>\d+)
 
 
 # %%
@@ -906,6 +981,21 @@ print("length of the gradient:", *[f"{step.gradient_norm:.3f}" for step in recor
 #
 # Lines by job, script and port, both without the networks. The port keeps its samples in memory, and it also validates, tests and predicts.
 
+# %% [markdown] tags=["question"]
+# Everything is refactored now. Is the port shorter than the script's 115 lines?
+#
+# + No, it is longer
+#   if: port > 115
+#   Shortness is not what one gains. Each piece has a place, can be read alone, tested alone and exchanged.
+# - Yes, by half
+#   if: port < 70
+#   The loop has gone, and there it would come true. But data, samples and losses now have classes, with headers.
+# - Yes, a little
+#   if: 70 <= port < 115
+#   One would expect so. Count what came in addition: validation, test, prediction.
+#
+# read: all lines +script +115 +port +(?P<port>\d+)
+
 # %%
 flags_used = 'trainer = Trainer(accelerator="auto", max_epochs=5, callbacks=[SamplePictures()])'
 idea = [gram, style_loss, content_loss, roughness, fixed_noise, stylize]
@@ -962,6 +1052,21 @@ cost({"by hand": by_hand, "Trainer": by_trainer}, loader, steps=paced(8, 2), rou
 # The network consists of convolutions, so it takes pictures of every size. `predict` hands them over, one
 # after the other (any Trainer can do that: it has no weights of its own). A very large picture is made smaller first, for the sake of
 # memory. **Put the path of a picture of your own here**:
+
+# %% [markdown] tags=["question"]
+# The network was trained on crops of 64 x 64. What does it make of a picture of 427 x 640?
+#
+# - An error: the sizes do not fit
+#   if: "Error" in text
+#   That is what fully connected layers would say. Here are none.
+# + 427 x 640, redrawn as a whole
+#   if: height == 427 and width == 640
+#   Convolutions take every size. (427 is no multiple of 4: `stylize` repeats the edge and cuts it off again.)
+# - 64 x 64 pixels, as it has learned
+#   if: height == 64
+#   The size of the crops is nowhere in the weights. A kernel goes over whatever it is given.
+#
+# read: -> \(3, (?P<height>\d+), (?P<width>\d+)\)
 
 # %%
 mine = "rocket"  # or a path, such as "holiday.jpg"

@@ -5,6 +5,17 @@
 #
 # > Several workers train one network: what they compute, proved on two processes of your own machine, what it gains, and what it takes on a cluster.
 #
+# With many workers, one of them dies some night. Does the run hang until morning, or go on with a hole in it, and who would know?
+# You will kill one yourself, at once and without a word, as a lack of memory would:
+#
+# ```text
+# worker 1 was ended by SIGKILL (exit code -9)
+# left over: []
+# ```
+#
+# Then you go on from the last checkpoint. And before you ask for 256 GPUs, you measure on two processes whether they would
+# be worth it: for a small network, a second worker can make it slower.
+#
 # At the end of this lesson you will
 # - know what to write today in place of the flags of old tutorials;
 # - have trained with two processes, by a raw script and by Lightning, and proved both equal, bit for bit;
@@ -323,6 +334,22 @@ def whole(model):
         optimizer.step()
 
 
+# %% [markdown] tags=["question"]
+# Two workers with 32 digits each, or one process with the same 64. How equal are the weights after 80 steps?
+#
+# - To the last bit: the mean of two means is the mean
+#   if: "✓ identical" in verdict
+#   For real numbers it is. Floats round after each addition, and here they are added in another order.
+# + Equal but for rounding
+#   if: "≈ equal" in verdict
+#   The same digits, the same formula, another order of adding. The doctor tells that from a mistake, and says so.
+# - Clearly different: each worker has seen only half of the digits
+#   if: "✗ different" in verdict
+#   Each has, but after every `backward` both have the mean of both gradients. So they never part.
+#
+# read: (?P<verdict>✓ identical|≈ equal|✗ different)
+
+
 # %%
 def traced(loop):
     torch.manual_seed(42)
@@ -526,6 +553,21 @@ if rank == 0:
 del parallel
 dist.destroy_process_group()
 
+# %% [markdown] tags=["question"]
+# How many times as fast do two workers train the MLP, with a batch of 256?
+#
+# - Twice
+#   if: gain >= 1.9
+#   The arithmetic is shared. The talking is not: it was not there before.
+# - Nearly twice: talking is a matter of microseconds
+#   if: 1.75 <= gain < 1.9
+#   For a few numbers perhaps. Here 136,074 gradients have to go to the other worker at each step, and back.
+# + Clearly less than twice
+#   if: gain < 1.75
+#   A step of the MLP is so short that talking takes a large share of it. It may well be *slower* with two: look whether the gain is above 1.
+#
+# read: MLP, 256 .+samples/s +(?P<gain>[\d.]+)
+
 # %%
 torchrun("runs/scale/speed.py", workers=2)
 speed = json.loads((folder / "speed.json").read_text())
@@ -663,6 +705,21 @@ def start_job(max_steps):
         trainer.fit(LitMLP(), DataLoader(TensorDataset(images, labels), batch_size=64))
 
 
+# %% [markdown] tags=["question"]
+# A job gets the signal at step 30 and is over at step 35. Where does its second start begin?
+#
+# - At step 0
+#   if: again == 0
+#   So it would in a plain script. Lightning has caught the signal.
+# + At step 30
+#   if: again == 30
+#   When the signal came, it saved. The five steps after it are lost, and made again.
+# - At step 35
+#   if: again == 35
+#   Nobody saved there: when the time is really up, nobody is asked any more.
+#
+# read: saved: .+\nstarts at step (?P<again>\d+)
+
 # %%
 # NBVAL_CHECK_OUTPUT
 shutil.rmtree(folder / "job", ignore_errors=True)
@@ -738,6 +795,24 @@ for name, options in (("DDP", {}), ("DDP with views", dict(gradient_as_bucket_vi
     print(f"{name:15} {counted} bytes a weight")
 dist.destroy_process_group()
 
+# %% [markdown] tags=["question"]
+# A weight is a float of 4 bytes. How many bytes does training need for each weight, by DDP and with Adam?
+#
+# - 4
+#   if: bytes == 4
+#   That is for using the network. Training keeps more than the weights.
+# - 8: the weight and its gradient
+#   if: bytes == 8
+#   And Adam, which remembers two averages for each weight.
+# - 16: the weight, its gradient, and Adam's two averages
+#   if: bytes == 16
+#   Nearly. What one forgets are the buckets, in which DDP gathers gradients to send them.
+# + 20
+#   if: bytes == 20
+#   Weight, gradient, two averages, and a place in a bucket: five times what the file of weights has.
+#
+# read: DDP +weights .+ all (?P<bytes>\d+) bytes a weight
+
 # %%
 # NBVAL_CHECK_OUTPUT
 torchrun("runs/scale/memory.py", workers=1)
@@ -806,6 +881,21 @@ dist.destroy_process_group()
 # Start it, wait for a checkpoint, and kill the second worker, as a lack of memory would: at once, without a
 # word. Then wait, but not for ever: if the launcher did not end, `run.wait` would stop everything
 # after 60 seconds, with an error.
+
+# %% [markdown] tags=["question"]
+# One of two workers is killed in the middle of its work. What becomes of the run?
+#
+# + All of it ends, with an error
+#   if: code != 0
+#   The launcher notices and ends the other worker too. Better a loud end and a checkpoint than a silence that nobody hears.
+# - The other worker goes on alone
+#   if: code == 0
+#   It cannot: at the next step it has to average with somebody who is not there any more.
+# - The other one waits for ever
+#   if: "Timeout" in text
+#   People have lost nights to that. Here `run.wait` would stop it after a minute; see whether it had to.
+#
+# read: after the kill, with exit code (?P<code>-?\d+)
 
 # %%
 last = folder / "long" / "last.ckpt"

@@ -5,6 +5,16 @@
 #
 # > A trained network leaves the course: plain weights, exported programs, small files, fast answers, and a digit that you draw yourself.
 #
+# You download a trained network and load it. Before you have used it at all, a stranger's program has run on your machine:
+#
+# ```text
+# This line was printed by the file, not by the notebook.
+# ```
+#
+# It could have deleted your files. You will make such a file, load it, and see it refused by one argument. The other side matters as
+# much: the network that *you* hand on should give strangers the right answers, also those who know nothing of its
+# pixels. At the end it reads a digit that you draw.
+#
 # At the end of this lesson you will
 # - have taken plain weights out of a checkpoint, and proved that nothing was lost on the way;
 # - have put the preprocessing into the model, so that it travels with it;
@@ -72,6 +82,23 @@ print("\nweights:", *list(checkpoint["state_dict"])[:3], "…")
 # %% [markdown]
 # The names begin with `model.`, because the module keeps the network in `self.model`. So a sub-model is
 # what remains of the names behind its prefix. That works for the whole network, and for a part of it.
+
+
+# %% [markdown] tags=["question"]
+# How much larger is the checkpoint than the weights alone?
+#
+# - Hardly: counters and settings need few bytes
+#   if: checkpoint < 1.3 * weights
+#   Those do. But training has left something behind for each weight.
+# - Twice as large
+#   if: 1.8 * weights < checkpoint < 2.3 * weights
+#   It would be with an optimizer that keeps one number for each weight, as SGD with momentum does.
+# + Three times as large
+#   if: 2.7 * weights < checkpoint < 3.3 * weights
+#   Adam keeps two averages for each weight. Who only uses the network needs neither.
+#
+# read: lenet.ckpt +(?P<checkpoint>[\d,]+) bytes
+# read: weights.pt +(?P<weights>[\d,]+) bytes
 
 
 # %%
@@ -152,6 +179,22 @@ def standard_error(share):
 test = MNIST(session.digits.root, train=False)
 pictures, labels = test.data, test.targets
 print("pictures:", tuple(pictures.shape), pictures.dtype)
+
+# %% [markdown] tags=["question"]
+# Somebody sends black ink on white paper, where training had white on black. What does the network do?
+#
+# + It answers as always, and most of it is wrong
+#   if: swapped < 60
+#   It has never seen such pictures, and has no way to say so. That is why the preprocessing should travel with the model.
+# - It raises an error
+#   if: "Error" in text
+#   Shape and type are right. More than that no network checks.
+# - It reads as well as before: the shapes of the digits are the same
+#   if: swapped > right - 5
+#   To us they are. It has learned where *large numbers* are, and now they are everywhere else.
+#
+# read: as in training +accuracy (?P<right>[\d.]+)%
+# read: ink and paper exchanged +accuracy (?P<swapped>[\d.]+)%
 
 # %%
 padded = F.pad(pictures, (2, 2, 2, 2)).unsqueeze(1).float()
@@ -297,6 +340,21 @@ def in_batches(run, size=500):
         return torch.cat([run(chunk) for chunk in pictures.split(size)])
 
 
+# %% [markdown] tags=["question"]
+# All test digits go through onnxruntime. How far are its probabilities from PyTorch's?
+#
+# - Not at all: it is the same network with the same weights
+#   if: apart == 0
+#   The same formula, but kernels of its own, which add in another order.
+# + About a millionth, and no digit is read differently
+#   if: 0 < apart < 1e-5 and changed == 0
+#   Rounding. That is why a comparison of exports needs a bound, and why the bound can be a tight one.
+# - So far that a few digits are read differently
+#   if: changed > 0
+#   Then something would be wrong with the export. Rounding could do that only to a digit whose two best answers are all but equal.
+#
+# read: onnxruntime +difference (?P<apart>\S+), read differently (?P<changed>\d+)
+
 # %%
 results = {name: in_batches(run) for name, run in forms.items()}
 answer = results["PyTorch"].argmax(1)
@@ -382,6 +440,21 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 quant_pre_process(folder / "mlp.onnx", folder / "prepared.onnx")
 quantize_dynamic(folder / "prepared.onnx", folder / "mlp8.onnx", weight_type=QuantType.QInt8)
+
+# %% [markdown] tags=["question"]
+# Every weight now has 8 bits in place of 32. How many digits does the MLP read differently?
+#
+# - About one in four: a quarter of the bits is left
+#   if: changed > 0.15 * digits
+#   Bits are not votes. 255 steps are fine enough for a weight, as hundreds of them are added up.
+# - About one in ten
+#   if: 0.05 * digits < changed < 0.15 * digits
+#   So much would be known. It is why one counts and does not guess.
+# + Fewer than one in fifty
+#   if: changed < 0.02 * digits
+#   And of those some get better. What it costs can be counted, so count it for your own network as well.
+#
+# read: read differently: (?P<changed>[\d,]+) of (?P<digits>[\d,]+) digits
 
 # %%
 bits = {"32 bits": "mlp.onnx", "8 bits": "mlp8.onnx"}
@@ -469,6 +542,21 @@ plots.pictures(
 
 # %% [markdown]
 # How sure is it of pictures such as it has never seen? Black on white, for example:
+
+# %% [markdown] tags=["question"]
+# Black on white, which it has never seen: how sure of its answers is it, on average?
+#
+# - About 10%, as for a guess among ten
+#   if: sure < 15
+#   It would be good if it said "I do not know". Nothing in its training has taught it that.
+# + Several times as sure as that
+#   if: 25 <= sure < 90
+#   Softmax makes probabilities of whatever logits there are. A probability is not a warning.
+# - As sure as of the test digits, nearly 100%
+#   if: sure >= 90
+#   Some of its wrong answers are that sure, as the second line counts. Not all.
+#
+# read: read right, (?P<sure>\d+)% sure on average
 
 # %%
 with torch.no_grad():
