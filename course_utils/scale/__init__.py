@@ -1,6 +1,5 @@
 """Several workers: started from a notebook, on a cluster, and on hardware that is not there."""
 
-from course_utils.scale.folder import writable_folder
 from course_utils.scale.launch import launch, torchrun
 from course_utils.scale.pretend import pretended
 from course_utils.scale.slurm import (
@@ -18,5 +17,4 @@ __all__ = [
     "pretended_job",
     "slurm_script",
     "torchrun",
-    "writable_folder",
 ]

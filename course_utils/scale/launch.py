@@ -172,7 +172,7 @@ class Launch:
         return " They printed last:\n" + "\n".join(last) if last else " They printed nothing."
 
 
-def launch(script: str, *arguments: object, workers: int = 2) -> Launch:
+def launch(script: str | Path, *arguments: object, workers: int = 2) -> Launch:
     """Start `workers` processes of a script with torchrun, on this machine, and return at once.
 
     Each worker uses one thread. Use the result in a `with` statement, so that no process stays
@@ -182,18 +182,20 @@ def launch(script: str, *arguments: object, workers: int = 2) -> Launch:
     logs = tempfile.TemporaryDirectory(prefix="torchrun-", ignore_cleanup_errors=True)
     options = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={workers}"]
     options += [f"--log-dir={logs.name}", "--redirects=3"]
-    words = [script, *map(str, arguments)]
+    words = map(str, (script, *arguments))
     command = [sys.executable, "-m", "torch.distributed.run", *options, *words]
     return Launch(command, logs)
 
 
-def torchrun(script: str, *arguments: object, workers: int = 2, timeout: float = 200) -> None:
+def torchrun(
+    script: str | Path, *arguments: object, workers: int = 2, timeout: float = 200
+) -> None:
     """Run a script in `workers` processes, print what they print, and return when all are done.
 
     Raises LaunchError if a worker fails, with its rank, exit code and last words, or after
     `timeout` seconds; no process stays behind then, nor if you interrupt it.
     """
-    print(f"$ torchrun --nproc-per-node={workers} {shlex.join([script, *map(str, arguments)])}")
+    print(f"$ torchrun --nproc-per-node={workers} {shlex.join(map(str, (script, *arguments)))}")
     with launch(script, *arguments, workers=workers) as run:
         run.check(timeout, show=True)
 

@@ -846,7 +846,7 @@ from lightning.pytorch.tuner import Tuner
 
 L.seed_everything(42, verbose=False)
 lit = LitMLP()
-trainer = L.Trainer(**hardware, **quiet, max_epochs=2)
+trainer = L.Trainer(**hardware, **quiet, max_epochs=2, default_root_dir=written)
 with redirect_stderr(io.StringIO()):  # its progress bar
     finder = Tuner(trainer).lr_find(
         lit, datamodule=MNISTDataModule(), min_lr=1e-5, num_training=110

@@ -46,14 +46,15 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from course_utils.digits import DigitImages
+from course_utils.files import runs_folder
 from course_utils.models import MLP, LitMLP
 from course_utils.parity import Trace, compare, join, trace
-from course_utils.scale import launch, pretended, torchrun, writable_folder
+from course_utils.scale import launch, pretended, torchrun
 from course_utils.session import start
 from course_utils.views import plots
 
 session = start(42)
-folder = writable_folder("runs/scale")
+folder = runs_folder("scale")
 
 # %% [markdown]
 # ## 1. Old flags, new flags
@@ -127,8 +128,9 @@ torch.save((images, labels), folder / "digits.pt")
 print(tuple(images.shape), tuple(labels.shape))
 
 # %%
-# %%writefile runs/scale/raw_ddp.py
+# %%writefile {folder}/raw_ddp.py
 from itertools import islice
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -142,13 +144,14 @@ from torch.utils.data.distributed import DistributedSampler
 from course_utils.parity import trace
 
 EPOCHS, BATCHES, BATCH = 2, 40, 64
+HERE = Path(__file__).parent  # digits.pt lies beside this script
 
 # %% [markdown]
 # **Find the others.** `torchrun` tells each process its number (the *rank*) and where to meet. `gloo` is
 # what CPUs talk with; GPUs use `nccl`.
 
 # %%
-# %%writefile -a runs/scale/raw_ddp.py
+# %%writefile -a {folder}/raw_ddp.py
 
 dist.init_process_group("gloo")
 rank, workers = dist.get_rank(), dist.get_world_size()
@@ -158,9 +161,9 @@ rank, workers = dist.get_rank(), dist.get_world_size()
 # numbers 0, 2, 4, …, the second 1, 3, 5, …. And each takes half a batch, so that the batch stays what it was.
 
 # %%
-# %%writefile -a runs/scale/raw_ddp.py
+# %%writefile -a {folder}/raw_ddp.py
 
-digits = TensorDataset(*torch.load("runs/scale/digits.pt", weights_only=True))
+digits = TensorDataset(*torch.load(HERE / "digits.pt", weights_only=True))
 sampler = DistributedSampler(digits, seed=42)
 loader = DataLoader(digits, batch_size=BATCH // workers, sampler=sampler)
 
@@ -169,7 +172,7 @@ loader = DataLoader(digits, batch_size=BATCH // workers, sampler=sampler)
 # averages gradients during `backward`. The optimizer stays as it is.
 
 # %%
-# %%writefile -a runs/scale/raw_ddp.py
+# %%writefile -a {folder}/raw_ddp.py
 
 torch.manual_seed(42)
 layers = nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 10)
@@ -182,7 +185,7 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 # the same order; and `if rank == 0`, without which each worker prints the same.
 
 # %%
-# %%writefile -a runs/scale/raw_ddp.py
+# %%writefile -a {folder}/raw_ddp.py
 
 with trace(model) as record:
     for epoch in range(EPOCHS):
@@ -200,11 +203,11 @@ with trace(model) as record:
 # every worker's trace.
 
 # %%
-# %%writefile -a runs/scale/raw_ddp.py
+# %%writefile -a {folder}/raw_ddp.py
 
-record.save(f"runs/scale/raw-{rank}.pt")
+record.save(HERE / f"raw-{rank}.pt")
 if rank == 0:
-    torch.save(model.state_dict(), "runs/scale/raw_weights.pt")
+    torch.save(model.state_dict(), HERE / "raw_weights.pt")
 
 # %% [markdown]
 # **Leave in order.** The group has threads of its own, and they end when *nobody* holds it any more. If one still
@@ -213,7 +216,7 @@ if rank == 0:
 # (the wrapper does that), so import it before.
 
 # %%
-# %%writefile -a runs/scale/raw_ddp.py
+# %%writefile -a {folder}/raw_ddp.py
 
 del parallel
 dist.destroy_process_group()
@@ -223,7 +226,7 @@ dist.destroy_process_group()
 # program of that name, shows what the workers print, and leaves no process behind.)
 
 # %%
-torchrun("runs/scale/raw_ddp.py", workers=2)
+torchrun(folder / "raw_ddp.py", workers=2)
 
 # %% [markdown]
 # ## 3. The same in Lightning
@@ -232,8 +235,9 @@ torchrun("runs/scale/raw_ddp.py", workers=2)
 # into the loader (seeded by `seed_everything`), calls `set_epoch`, wraps the module, and saves once.
 
 # %%
-# %%writefile runs/scale/lit_ddp.py
+# %%writefile {folder}/lit_ddp.py
 import warnings
+from pathlib import Path
 
 import lightning as L
 import torch
@@ -244,14 +248,15 @@ from course_utils.models import LitMLP
 from course_utils.parity import trace
 from course_utils.session import quieten
 
+HERE = Path(__file__).parent
 quieten()
 warnings.simplefilter("ignore")  # advice on validation and logging, which are not the topic here
 L.seed_everything(42, verbose=False)
-digits = TensorDataset(*torch.load("runs/scale/digits.pt", weights_only=True))
+digits = TensorDataset(*torch.load(HERE / "digits.pt", weights_only=True))
 loader = DataLoader(digits, batch_size=32, shuffle=True)  # each worker's half of 64
 
 # %%
-# %%writefile -a runs/scale/lit_ddp.py
+# %%writefile -a {folder}/lit_ddp.py
 
 lit = LitMLP()
 short = dict(max_epochs=2, limit_train_batches=40, limit_val_batches=0)
@@ -260,7 +265,7 @@ quiet |= dict(enable_progress_bar=False)
 trainer = L.Trainer(accelerator="cpu", devices=2, strategy="ddp", **short, **quiet)
 with trace(lit.model) as record:
     trainer.fit(lit, loader)
-record.save(f"runs/scale/lit-{trainer.global_rank}.pt")
+record.save(HERE / f"lit-{trainer.global_rank}.pt")
 if trainer.is_global_zero:
     print(f"{trainer.world_size} workers, {trainer.global_step} steps each")
 dist.destroy_process_group()
@@ -270,7 +275,7 @@ dist.destroy_process_group()
 # that might follow; and only with `nccl` does it end the group by itself.
 
 # %%
-torchrun("runs/scale/lit_ddp.py", workers=2)
+torchrun(folder / "lit_ddp.py", workers=2)
 
 # %% [markdown]
 # How much of each script is about there being several workers? Count the lines with one of these words:
@@ -480,9 +485,10 @@ plots.lines(seen, smooth, x="digits seen", y="training loss (mean over 2,048 dig
 # networks of lessons 1 and 3 and batches of 256 and 512. This script needs no data: noise is as much work as digits.
 
 # %%
-# %%writefile runs/scale/speed.py
+# %%writefile {folder}/speed.py
 import json
 import time
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -501,7 +507,7 @@ def step(model, x, y):
 
 
 # %%
-# %%writefile -a runs/scale/speed.py
+# %%writefile -a {folder}/speed.py
 
 
 def timed(run):
@@ -517,7 +523,7 @@ def timed(run):
 # waiting for each other. Of each, the quickest round counts: whatever else a machine does can only slow one down.
 
 # %%
-# %%writefile -a runs/scale/speed.py
+# %%writefile -a {folder}/speed.py
 
 
 def measure(model, parallel, x):
@@ -533,7 +539,7 @@ def measure(model, parallel, x):
 
 
 # %%
-# %%writefile -a runs/scale/speed.py
+# %%writefile -a {folder}/speed.py
 
 relu, flat, pool = nn.ReLU(), nn.Flatten(), nn.MaxPool2d(2)
 mlp = [flat, nn.Linear(784, 128), relu, nn.Linear(128, 256), relu, nn.Linear(256, 10)]
@@ -548,8 +554,7 @@ for name, (layers, side) in inputs.items():
     for size in SIZES:
         results[f"{name}, {size}"] = measure(model, parallel, torch.randn(size, 1, side, side))
 if rank == 0:
-    with open("runs/scale/speed.json", "w") as file:
-        json.dump(results, file)
+    Path(__file__).with_name("speed.json").write_text(json.dumps(results))
 del parallel
 dist.destroy_process_group()
 
@@ -569,7 +574,7 @@ dist.destroy_process_group()
 # read: MLP, 256 .+samples/s +(?P<gain>[\d.]+)
 
 # %%
-torchrun("runs/scale/speed.py", workers=2)
+torchrun(folder / "speed.py", workers=2)
 speed = json.loads((folder / "speed.json").read_text())
 print(f"{'':10}{'one worker':>20}{'two workers':>20}{'gain':>8}{'one step':>12}{'talking':>10}")
 for name, s in speed.items():
@@ -741,7 +746,7 @@ with pretended_job(folder / "job") as asked:
 # gets to see them:
 
 # %%
-# %%writefile runs/scale/memory.py
+# %%writefile {folder}/memory.py
 import torch
 import torch.distributed as dist
 import torch.distributed.nn
@@ -760,7 +765,7 @@ def remember(buckets, bucket):
 # Make one step, then count the bytes: each part by itself, and all together.
 
 # %%
-# %%writefile -a runs/scale/memory.py
+# %%writefile -a {folder}/memory.py
 
 
 def count(**options):
@@ -781,7 +786,7 @@ def count(**options):
 # The gradients may lie *in* the buckets. So what lies in one place counts once:
 
 # %%
-# %%writefile -a runs/scale/memory.py
+# %%writefile -a {folder}/memory.py
 
 
 def size(tensors):
@@ -815,7 +820,7 @@ dist.destroy_process_group()
 
 # %%
 # NBVAL_CHECK_OUTPUT
-torchrun("runs/scale/memory.py", workers=1)
+torchrun(folder / "memory.py", workers=1)
 
 # %% [markdown]
 # 20 bytes a weight, and 16 with `gradient_as_bucket_view=True` (in Lightning an argument of `DDPStrategy`): then the
@@ -854,7 +859,10 @@ print(attempt(dict(accelerator="gpu", devices=8, strategy=fsdp)))
 # fourth epoch:
 
 # %%
-# %%writefile runs/scale/long.py
+# %%writefile {folder}/long.py
+import tempfile
+from pathlib import Path
+
 import lightning as L
 import torch
 import torch.distributed as dist
@@ -864,12 +872,14 @@ from torch.utils.data import DataLoader, TensorDataset
 from course_utils.models import LitMLP
 from course_utils.session import quieten
 
+HERE = Path(__file__).parent
+tempfile.tempdir = str(HERE)  # a checkpoint is written here first, then moved in one piece
 quieten()
 L.seed_everything(42, verbose=False)
-digits = TensorDataset(*torch.load("runs/scale/digits.pt", weights_only=True))
+digits = TensorDataset(*torch.load(HERE / "digits.pt", weights_only=True))
 loader = DataLoader(digits, batch_size=32, shuffle=True)
 rhythm = dict(every_n_epochs=4, save_last=True, enable_version_counter=False)
-keep = ModelCheckpoint("runs/scale/long", **rhythm)
+keep = ModelCheckpoint(HERE / "long", **rhythm)
 quiet = dict(logger=False, enable_model_summary=False, enable_progress_bar=False)
 devices = dict(accelerator="cpu", devices=2, strategy="ddp")
 long = dict(max_epochs=2000, max_time="00:00:03:00", limit_val_batches=0)  # 3 minutes
@@ -880,7 +890,8 @@ dist.destroy_process_group()
 # %% [markdown]
 # Start it, wait for a checkpoint, and kill the second worker, as a lack of memory would: at once, without a
 # word. Then wait, but not for ever: if the launcher did not end, `run.wait` would stop everything
-# after 60 seconds, with an error.
+# after 60 seconds, with an error. (And a save that is cut off? Lightning writes to the folder for temporary files
+# and moves it. That is done in one piece only within one disk, so the script keeps both together.)
 
 # %% [markdown] tags=["question"]
 # One of two workers is killed in the middle of its work. What becomes of the run?
@@ -900,7 +911,7 @@ dist.destroy_process_group()
 # %%
 last = folder / "long" / "last.ckpt"
 shutil.rmtree(last.parent, ignore_errors=True)
-with launch("runs/scale/long.py", workers=2) as run:
+with launch(folder / "long.py", workers=2) as run:
     run.until(last.exists, timeout=150)
     run.workers()[1].kill()
     killed = time.monotonic()

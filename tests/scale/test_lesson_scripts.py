@@ -15,7 +15,7 @@ CELLS = [
     for cell in jupytext.read(ROOT / "notebooks" / "source" / "06_scale_out.py").cells
     if cell.cell_type == "code"
 ]
-WRITES = re.compile(r"%%writefile (-a )?runs/scale/(\w+)\.py\n(.*)", re.DOTALL)
+WRITES = re.compile(r"%%writefile (-a )?{folder}/(\w+)\.py\n(.*)", re.DOTALL)
 # What makes the long ones short: one round of measuring, one checkpoint. All else is as taught.
 SHORTER = {"speed": ("512), 11", "512), 1"), "long": ("max_epochs=2000", "max_epochs=4")}
 # Python runs it before a script; its line is written after all else that the script does.
@@ -83,7 +83,7 @@ def test_all_scripts_are_found():
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_ends_without_a_thread_and_writes_below_runs(name, threads_of, tmp_path):
     workers = 1 if name == "memory" else 2
-    assert f'"runs/scale/{name}.py", workers={workers}' in "\n".join(CELLS)
+    assert f'(folder / "{name}.py", workers={workers}' in "\n".join(CELLS)
     assert threads_of(SCRIPTS[name], workers) == [1] * workers
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["runs"]
 
