@@ -11,21 +11,21 @@ import torch
 
 @dataclass(frozen=True)
 class Job:
-    """One kind of work that a line does: its name, a mark of four letters, and a colour."""
+    """One kind of work that a line does: its name, a mark of four letters, and a tint."""
 
     name: str
     mark: str
-    colour: str
+    tint: str  # one of `TINTS` in `parity.looks`
 
 
-# Pale tints of Okabe and Ito's palette; the mark says the same without colour.
-IDEA = Job("model and loss", "IDEA", "#ffffff")
-DATA = Job("data movement", "DATA", "#cfe8f7")
-MODE = Job("mode switching", "MODE", "#f5dcea")
-GRAD = Job("gradient", "GRAD", "#f9dcc4")
-STEP = Job("update", "STEP", "#fbeec2")
-BOOK = Job("bookkeeping", "BOOK", "#e4e4e4")
-LOGS = Job("logging", "LOGS", "#cdeadf")
+# The mark says the same without colour.
+IDEA = Job("model and loss", "IDEA", "strong")
+DATA = Job("data movement", "DATA", "blue")
+MODE = Job("mode switching", "MODE", "pink")
+GRAD = Job("gradient", "GRAD", "orange")
+STEP = Job("update", "STEP", "yellow")
+BOOK = Job("bookkeeping", "BOOK", "grey")
+LOGS = Job("logging", "LOGS", "green")
 JOBS = (IDEA, DATA, MODE, GRAD, STEP, LOGS, BOOK)
 
 

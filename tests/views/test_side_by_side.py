@@ -156,8 +156,8 @@ def test_functions_classes_and_lists_give_their_source():
 
 
 def test_html_shows_marks_and_escapes_code():
-    page = side_by_side("if a < b:\n    print('<b>')\n", PORT.format(flags=""))._repr_html_()
-    assert "LOGS" in page and "&lt;b&gt;" in page and "<b>" not in page
+    page = side_by_side("if a < b:\n    print('<q>')\n", PORT.format(flags=""))._repr_html_()
+    assert "LOGS" in page and "&lt;q&gt;" in page and "<q>" not in page
 
 
 def test_what_has_no_source_is_a_clear_error():
