@@ -80,7 +80,7 @@ div.shown table{display:table;width:auto;margin:4px 0;border:0;border-collapse:c
 background:none;color:inherit;font-size:inherit;table-layout:auto}
 div.shown :is(thead,tbody,tr){border:0;background:none!important;color:inherit}
 div.shown tbody tr{border-top:1px solid var(--line)}
-div.shown :is(th,td){padding:3px 12px 3px 0;border:0;background:none;color:inherit;\
+div.shown :is(th,td){padding:3px 11px 3px 0;border:0;background:none;color:inherit;\
 text-align:right;vertical-align:top;white-space:normal;max-width:none;\
 overflow-wrap:break-word;font-variant-numeric:tabular-nums}
 div.shown :is(th,td)[align=left]{text-align:left}
@@ -114,7 +114,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int
 
     top = f"<thead>{line(head, 'th')}</thead>" if any(head) else ""
     body = "".join(line(row, "td") for row in rows)
-    return f'<div class="wide"><table>{top}<tbody>{body}</tbody></table></div>'
+    return f'<div class="wide" tabindex="0"><table>{top}<tbody>{body}</tbody></table></div>'
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:

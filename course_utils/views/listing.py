@@ -145,14 +145,18 @@ def _html(rows: Sequence[Row], codes: Sequence[str]) -> str:
 
 def _line_html(row: Row, code: str) -> str:
     line, inner = row.line, []
+    bare = code.lstrip(" ")
+    indent = len(code) - len(bare)
     for kind, text in row.pieces:
         if kind == "c":
-            inner.append(f'<span class="c">{_struck(code) if line.gone else code}</span>')
+            before = f'<span class="in">{" " * indent}</span>' if indent else ""
+            struck = f"<del>{bare}</del>" if line.gone else bare
+            inner.append(f'<span class="c">{before}{struck}</span>')
         elif kind == "to":
             inner.append(_went(line))
         else:
             inner.append(f'<span class="{kind}">{text}</span>' if kind else text)
-    grouped, indent = line.group is not None, len(line.code) - len(line.code.lstrip(" "))
+    grouped = line.group is not None
     traits = ((f"d{line.group}", grouped), ("gone", line.gone), ("lost", line.lost))
     names = [row.kind, *(name for name, has in traits if has)]
     focus = ' tabindex="0"' if grouped else ""
@@ -169,11 +173,6 @@ def _went(line: Line) -> str:
         said = escape(first) + (f"<small>{escape(comma + rest)}</small>" if comma else "")
     there = f' data-there="{escape(line.there.strip())}"' if line.there else ""
     return f'<span class="to"{there}>→ {said}</span>'
-
-
-def _struck(code: str) -> str:
-    bare = code.lstrip(" ")
-    return f"{' ' * (len(code) - len(bare))}<del>{bare}</del>"
 
 
 def _highlighted(lines: Sequence[Line]) -> list[str]:
@@ -210,7 +209,7 @@ def _lit(groups: Iterable[int]) -> str:
 
 MARKS = tinted({job.mark: job.tint for job in JOBS})
 # A line of the loop: mark, code, and under it where it went, with the port's line itself, as the
-# port is out of sight there. From 620 pixels: two columns, and the numbers of the port's lines at
+# port is out of sight there. From 700 pixels: two columns, and the numbers of the port's lines at
 # the end; from 1080 the words as well.
 STYLE = """\
 div.shown .view{container-type:inline-size}
@@ -226,12 +225,13 @@ word-break:normal;font:12px/1.55 ui-monospace,SFMono-Regular,Menlo,Consolas,"Dej
 outline-offset:-1px}
 .shown .port .l{grid-template-columns:22px 36px minmax(0,1fr)}
 .shown .l[tabindex]:is(:hover,:focus){outline:1px solid var(--soft)}
-.shown .m{font-size:.85em;font-weight:600}
-.shown pre .m{grid-column:1;grid-row:1/span 2;text-align:center;line-height:1.82}
+.shown .m{padding:1px 5px;border-radius:3px;font:600 .82em/1.5 ui-monospace,monospace}
+.shown pre .m{padding:0;border-radius:0;font-size:.85em;grid-column:1;grid-row:1/span 2;text-align:center;line-height:1.82}
 .shown .port .m{grid-column:2;grid-row:1}
 .shown .no{grid-column:1;grid-row:1;color:var(--soft);text-align:right;white-space:normal}
 .shown .c{grid-column:2;min-width:0;white-space:pre-wrap;overflow-wrap:anywhere;\
-padding-left:calc((var(--i,0) + 2)*1ch);text-indent:calc((var(--i,0) + 2)*-1ch)}
+padding-left:calc((var(--i,0) + 2)*1ch);text-indent:-2ch}
+.shown .in{position:absolute}
 .shown .port .c{grid-column:3}
 .shown .else{margin-bottom:4px;border-left:3px solid var(--soft);background:var(--raised)}
 .shown .else .c{grid-column:1/-1;padding:3px 8px;font-family:system-ui,sans-serif;text-indent:0}
@@ -249,7 +249,7 @@ font-size:.92em;white-space:normal}
 .shown .to small{font-size:1em}
 .shown .to[data-there]::after{content:" " attr(data-there)}
 .shown .lost .to{color:var(--bad);font-weight:600}
-@container (min-width:620px){
+@container (min-width:700px){
 div.shown .sides{grid-template:auto 1fr/minmax(0,1fr) minmax(0,1fr)}
 .shown .port{grid-column:2;grid-row:1/span 2}
 .shown .sides .l{grid-template-columns:36px minmax(0,1fr) auto}
