@@ -170,4 +170,3 @@ def _finite(value: float | None) -> float | None:
 
 def _paragraph(title: str, text: str) -> str:
     return fill(f"{title}: {text}", 92, initial_indent="  ", subsequent_indent="    ")
-

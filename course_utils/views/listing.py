@@ -220,13 +220,14 @@ div.shown .sides p{margin:0 0 6px;font-weight:600}
 }
 div.shown .view pre{display:block;width:auto;max-height:none;margin:0;padding:0;border:0;\
 border-radius:0;box-shadow:none;background:none;color:inherit;overflow:visible;white-space:normal;\
-word-break:normal;font:12px/1.55 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
+word-break:normal;font:12px/1.55 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 .shown .l{display:grid;grid-template-columns:36px minmax(0,1fr);column-gap:8px;min-height:.7em;\
 outline-offset:-1px}
 .shown .port .l{grid-template-columns:22px 36px minmax(0,1fr)}
 .shown .l[tabindex]:is(:hover,:focus){outline:1px solid var(--soft)}
 .shown .m{padding:1px 5px;border-radius:3px;font:600 .82em/1.5 ui-monospace,monospace}
-.shown pre .m{padding:0;border-radius:0;font-size:.85em;grid-column:1;grid-row:1/span 2;text-align:center;line-height:1.82}
+.shown pre .m{padding:0;border-radius:0;font-size:.85em;grid-column:1;grid-row:1/span 2;\
+text-align:center;line-height:1.82}
 .shown .port .m{grid-column:2;grid-row:1}
 .shown .no{grid-column:1;grid-row:1;color:var(--soft);text-align:right;white-space:normal}
 .shown .c{grid-column:2;min-width:0;white-space:pre-wrap;overflow-wrap:anywhere;\

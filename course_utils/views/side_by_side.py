@@ -98,9 +98,7 @@ class SideBySide:
         if isinstance(end, int):
             there = self.lit[end].text
             return Line(line.text, mark, None, home, numbers[end], there, group)
-        return Line(
-            line.text, mark, home=home, group=group, gone=bool(home), lost=home == MISSING
-        )
+        return Line(line.text, mark, home=home, group=group, gone=bool(home), lost=home == MISSING)
 
     def _totals(self) -> list[tuple[str, str, int, int]]:
         rows = [(job.mark, job.name, *count) for job, count in self.counts.items()]
@@ -145,10 +143,10 @@ def side_by_side(
 
     `raw` and `lit` are functions, classes, source text, or lists of these; a cell's code can be
     given too, as text. Each raw line also says what took it over, and in which line of the port: a
-    hook, a flag, or the Trainer by itself; `not in the port` marks work that nothing there does. Tags come from the
-    syntax tree, which knows the names of PyTorch and Lightning; `known` tells it the jobs of a
-    program's own functions, as `{"data movement": ["crop"]}`. Raises TypeError for what has no
-    source, SyntaxError for what is not Python, and ValueError for a job that is none.
+    hook, a flag, or the Trainer by itself; `not in the port` marks work that nothing there does.
+    Tags come from the syntax tree, which knows the names of PyTorch and Lightning; `known` tells it
+    the jobs of a program's own functions, as `{"data movement": ["crop"]}`. Raises TypeError for
+    what has no source, SyntaxError for what is not Python, and ValueError for a job that is none.
     """
     sources = [_source(raw), _source(lit)]
     sides = (_spaced(source, known) for source in sources)
@@ -195,4 +193,3 @@ def _class_source(cls: type) -> str:
             if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
                 return ast.get_source_segment(text, node)
     return ""
-

@@ -1,19 +1,21 @@
 """HTML as GitHub shows it: a few elements and attributes stay, styles and classes go."""
 
+import re
 from html import escape
 from html.parser import HTMLParser
 
 # After the allow-list of GitHub's html-pipeline.
-ELEMENTS = set(
-    "h1 h2 h3 h4 h5 h6 br b i strong em a pre code img tt div ins del sup sub p picture ol ul table "
-    "thead tbody tfoot blockquote dl dt dd kbd q samp var hr ruby rt rp li tr td th s strike summary "
-    "details caption figure figcaption abbr bdo cite dfn mark small source span time wbr".split()
-)
-ATTRIBUTES = set(
-    "align alt aria-describedby aria-hidden aria-label aria-labelledby colspan dir headers height "
-    "href hspace lang name open role rowspan scope span src start summary tabindex title type valign "
-    "value vspace width".split()
-)
+ELEMENTS = """
+    h1 h2 h3 h4 h5 h6 br b i strong em a pre code img tt div ins del sup sub p picture ol ul table
+    thead tbody tfoot blockquote dl dt dd kbd q samp var hr ruby rt rp li tr td th s strike summary
+    details caption figure figcaption abbr bdo cite dfn mark small source span time wbr
+"""
+ATTRIBUTES = """
+    align alt aria-describedby aria-hidden aria-label aria-labelledby colspan dir headers height
+    href hspace lang name open role rowspan scope span src start summary tabindex title type valign
+    value vspace width
+"""
+ELEMENTS, ATTRIBUTES = set(ELEMENTS.split()), set(ATTRIBUTES.split())
 EMPTY = {"br", "hr", "img", "wbr", "source"}
 WITHOUT_CONTENT = {"script", "style"}
 
@@ -61,4 +63,4 @@ def text_of(page):
 
 def texts_of(page, tag):
     """Return the text in each element of one kind, in order."""
-    return [text_of(part.split(">", 1)[1].split(f"</{tag}>")[0]) for part in page.split(f"<{tag}")[1:]]
+    return [text_of(inner) for inner in re.findall(rf"<{tag}\b[^>]*>(.*?)</{tag}>", page, re.DOTALL)]

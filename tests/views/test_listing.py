@@ -57,7 +57,9 @@ def test_each_line_of_the_loop_goes_to_its_line_of_the_port():
     went = dict((a.strip(), b.strip()) for a, b in view().pairs)
     assert went["loss = F.cross_entropy("].startswith("loss = F.cross_entropy(self.model")
     assert went["y,"] == went[")"] == went["loss = F.cross_entropy("]
-    assert went["optimizer = torch.optim.SGD(model.parameters(), lr=0.1)"].startswith("return torch")
+    assert went["optimizer = torch.optim.SGD(model.parameters(), lr=0.1)"].startswith(
+        "return torch"
+    )
     assert went["scheduler.step()"] == "def configure_optimizers(self):"
     assert went["total += loss.item()"] == 'self.log("train_loss", loss)'
     assert went["for epoch in range(epochs):"].startswith("trainer = L.Trainer(max_epochs=2")
@@ -90,7 +92,9 @@ def test_what_a_hook_calls_belongs_to_it():
         "class Lit(L.LightningModule):\n    def validation_step(self, x):\n"
         "        self._shared(x)\n    def _shared(self, x):\n        logits = self.model(x)\n"
     )
-    assert ("    logits = model(x)", "        logits = self.model(x)") in side_by_side(loop, port).pairs
+    assert ("    logits = model(x)", "        logits = self.model(x)") in side_by_side(
+        loop, port
+    ).pairs
 
 
 def test_the_text_says_the_number_of_the_ports_line():

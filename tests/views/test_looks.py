@@ -72,7 +72,9 @@ def test_too_little_contrast_is_found():
     assert unreadable(COLOURS | {"good": COLOURS["good"]._replace(dark="#00735c")}) == {
         "good on ground"
     }
-    assert "soft on lit" in unreadable(COLOURS | {"soft": COLOURS["soft"]._replace(light="#777777")})
+    assert "soft on lit" in unreadable(
+        COLOURS | {"soft": COLOURS["soft"]._replace(light="#777777")}
+    )
     assert unreadable(tints=TINTS | {"blue": TINTS["blue"][::-1][:1] * 2}) == {"blue"}
 
 
@@ -181,7 +183,7 @@ def test_facts_show_code_between_backticks():
 
 
 def test_both_themes_know_who_says_light_or_dark():
-    """JupyterLab, Sphinx themes and Colab say it in an attribute; else the reader's machine does."""
+    """JupyterLab and Sphinx themes say it in an attribute; else the reader's machine does."""
     page = framed("x")
     for attribute in ("data-jp-theme-light=true", "data-theme=light"):
         assert re.search(rf"\[{attribute}\][^{{]*\.shown\{{color-scheme:light\}}", page)
