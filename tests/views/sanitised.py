@@ -63,4 +63,5 @@ def text_of(page):
 
 def texts_of(page, tag):
     """Return the text in each element of one kind, in order."""
-    return [text_of(inner) for inner in re.findall(rf"<{tag}\b[^>]*>(.*?)</{tag}>", page, re.DOTALL)]
+    found = re.findall(rf"<{tag}\b[^>]*>(.*?)</{tag}>", page, re.DOTALL)
+    return [text_of(inner) for inner in found]
