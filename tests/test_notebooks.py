@@ -233,6 +233,17 @@ def test_recording_leaves_widgets_out_and_the_rest_in():
     assert notebook.cells[0].outputs == [stream("1\n")]
 
 
+def test_recording_keeps_what_a_widget_says_in_words():
+    notebook = good_notebook()
+    words = {"text/html": "<p>Here stand 3 sliders.</p>", "text/plain": "Here stand 3 sliders."}
+    notebook.cells[0].outputs.append(
+        shown(**{"application/vnd.jupyter.widget-view+json": {}, **words})
+    )
+    record.without_widgets(notebook)
+    assert publishable.problems(notebook) == []
+    assert notebook.cells[0].outputs[-1].data == words
+
+
 def test_recorded_pictures_become_smaller_and_look_the_same():
     figure = plots.curves({"a": [3.0, 2.0, 1.0]}, y="loss")
     file = io.BytesIO()

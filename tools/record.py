@@ -65,11 +65,19 @@ def _encoded(image: Image.Image, **options: object) -> str:
 
 
 def without_widgets(notebook: NotebookNode) -> None:
-    """Take out what only lives while a kernel runs; a lesson shows a picture beside each widget."""
+    """Take out what only lives while a kernel runs; what a widget says in words stays.
+
+    A lesson shows a picture beside each widget.
+    """
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if WIDGETS[0] not in o.get("data", {})]
+            cell.outputs = [o for o in cell.outputs if _lasts(o.get("data", {}))]
+
+
+def _lasts(data: dict) -> bool:
+    """Take a widget out of an output; return whether the output is no widget, or has words too."""
+    return data.pop(WIDGETS[0], None) is None or "text/html" in data
 
 
 def main() -> int:

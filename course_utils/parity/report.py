@@ -7,9 +7,16 @@ from math import isfinite, isnan
 from textwrap import fill
 
 from .diagnose import Diagnosis
+from .looks import facts, framed
 
-COLOURS = {"identical": "#00735c", "equal within rounding": "#8a6d00", "different": "#b23c00"}
+COLOURS = {"identical": "good", "equal within rounding": "close", "different": "bad"}
 MARKS = {"identical": "✓", "equal within rounding": "≈", "different": "✗"}
+
+STYLE = "".join(
+    f"div.shown .{name}{{margin:0 0 6px;padding-left:10px;border-left:6px solid;"
+    f"color:var(--{name})}}\n"
+    for name in COLOURS.values()
+)
 
 
 class ParityError(AssertionError):
@@ -139,20 +146,14 @@ class Report:
         ]
 
     def _repr_html_(self) -> str:
-        rows = self.facts if self.diagnosis is None else self._findings()
-        rows = rows + [("Noted", note) for note in self.notes]
-        body = "".join(
-            f"<tr><th style='text-align:left;vertical-align:top'>{escape(what)}</th>"
-            f"<td style='text-align:left'>{'equal: ' if self.diagnosis is None else ''}"
-            f"{_code(text)}</td></tr>"
-            for what, text in rows
-        )
-        colour = COLOURS[self.verdict]
-        return (
-            f"<div style='border-left:6px solid {colour};padding:2px 12px;max-width:60em'>"
-            f"<p><b style='color:{colour}'>{MARKS[self.verdict]} {escape(self._headline())}</b></p>"
-            f"<table>{body}</table></div>"
-        )
+        if self.diagnosis is None:
+            rows = [(what, f"equal: {extent}") for what, extent in self.facts]
+        else:
+            rows = self._findings()
+        rows += [("Noted", note) for note in self.notes]
+        headline = f"{MARKS[self.verdict]} {escape(self._headline())}"
+        said = f'<p class="{COLOURS[self.verdict]}"><b>{headline}</b></p>'
+        return framed(said + facts(rows), STYLE)
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -169,9 +170,3 @@ def _finite(value: float | None) -> float | None:
 
 def _paragraph(title: str, text: str) -> str:
     return fill(f"{title}: {text}", 92, initial_indent="  ", subsequent_indent="    ")
-
-
-def _code(text: str) -> str:
-    """Return text for HTML, with what stands between backticks as code."""
-    pieces = escape(text).split("`")
-    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces))

@@ -9,7 +9,18 @@ import traitlets
 from torch import Tensor
 
 from course_utils.digits.drawing import from_strokes
-from course_utils.views.plots import COLOURS
+from course_utils.parity.looks import PALETTE
+from course_utils.views.live import LiveBox, live
+
+WORDS = (
+    "Here stands a square to draw a digit on, and beside it what the model reads in it. It needs a "
+    "running kernel."
+)
+BARS = f"""\
+div.shown .bar{{display:block;width:150px;height:12px;background:linear-gradient(\
+90deg,{PALETTE[5]} var(--part),var(--raised) 0)}}
+div.shown .best td{{font-weight:700}}
+"""
 
 # Strokes go to Python when the pen is lifted: a message for every movement would queue up.
 SCRIPT = """
@@ -18,6 +29,8 @@ const SIDE = 280;
 function render({ model, el }) {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = SIDE;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", "A square to draw a digit on");
   canvas.style.cssText =
     "border: 1px solid #888; background: black; touch-action: none; cursor: crosshair";
   const clear = document.createElement("button");
@@ -98,28 +111,28 @@ def digit_canvas(read: Callable[[Tensor], Tensor]):
     """Return a canvas, and beside it what a model reads in the digit drawn there.
 
     `read` takes a picture as MNIST has them, uint8 (28, 28), and returns ten probabilities,
-    (10,). The result is an ipywidgets box; where no widget can run it shows as nothing but its
-    name. The canvas is its first child.
+    (10,). The result is an ipywidgets box, whose first child is the canvas; where no widget can
+    run it says in words what it is.
     """
-    from ipywidgets import HTML, HBox
+    from ipywidgets import HTML
 
     canvas, answer = Canvas(), HTML()
 
     def update(_=None) -> None:
         if not canvas.strokes:
-            answer.value = "Draw a digit, then lift the pen."
+            answer.value = live("<p>Draw a digit, then lift the pen.</p>")
             return
         try:
             picture = from_strokes(canvas.strokes)
         except ValueError as error:
-            answer.value = escape(str(error))
+            answer.value = live(f"<p>{escape(str(error))}</p>")
             return
         with torch.no_grad():
-            answer.value = _bars(read(picture).tolist())
+            answer.value = live(_bars(read(picture).tolist()), BARS)
 
     canvas.observe(update, names="strokes")
     update()
-    return HBox([canvas, answer])
+    return LiveBox([canvas, answer], WORDS)
 
 
 def _bars(probabilities: list[float]) -> str:
@@ -127,10 +140,7 @@ def _bars(probabilities: list[float]) -> str:
     best = max(range(len(probabilities)), key=probabilities.__getitem__)
     rows = []
     for digit, probability in enumerate(probabilities):
-        weight = "bold" if digit == best else "normal"
-        style = f"background:{COLOURS[0]};height:12px;width:{150 * probability:.0f}px"
-        rows.append(
-            f"<tr style='font-weight:{weight}'><td>{digit}</td><td style='width:150px'>"
-            f"<div style='{style}'></div></td><td>{probability:.0%}</td></tr>"
-        )
-    return f"<table style='margin-left:16px'>{''.join(rows)}</table>"
+        bar = f'<span class="bar" style="--part:{probability:.1%}"></span>'
+        name = ' class="best"' if digit == best else ""
+        rows.append(f"<tr{name}><td>{digit}</td><td>{bar}</td><td>{probability:.0%}</td></tr>")
+    return f"<table><tbody>{''.join(rows)}</tbody></table>"

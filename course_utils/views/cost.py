@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from itertools import cycle, islice
 from statistics import median
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader
+
+from course_utils.parity.looks import framed, table
 
 Loop = Callable[[DataLoader], object]
 
@@ -57,17 +58,14 @@ class Costs:
         return bars(self.ratios, f"time of a step ({first} = 1)")
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{escape(name)}</td><td>{ms:.2f}</td>"
-            f"<td>{self.ratios[name]:.2f}</td></tr>"
+        rows = [
+            (name, f"{ms:.2f}", f"{self.ratios[name]:.2f}")
             for name, ms in self.milliseconds.items()
-        )
+        ]
         rounds = len(next(iter(self.seconds.values())))
-        return (
-            "<table><thead><tr><th>loop</th><th>ms a step</th><th>times the first</th></tr></thead>"
-            f"<tbody>{rows}</tbody></table>"
-            f"<p>Medians of {rounds} rounds in turn, {self.steps:,} steps each.</p>"
-        )
+        said = f"Medians of {rounds} rounds in turn, {self.steps:,} steps each."
+        head = ("loop", "ms a step", "times the first")
+        return framed(f'{table(head, rows)}<p class="soft">{said}</p>')
 
     def _ipython_display_(self) -> None:
         from IPython.display import display

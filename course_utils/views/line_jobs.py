@@ -11,21 +11,21 @@ import torch
 
 @dataclass(frozen=True)
 class Job:
-    """One kind of work that a line does: its name, a mark of four letters, and a colour."""
+    """One kind of work that a line does: its name, a mark of four letters, and a tint."""
 
     name: str
     mark: str
-    colour: str
+    tint: str  # one of `TINTS` in `parity.looks`
 
 
-# Pale tints of Okabe and Ito's palette; the mark says the same without colour.
-IDEA = Job("model and loss", "IDEA", "#ffffff")
-DATA = Job("data movement", "DATA", "#cfe8f7")
-MODE = Job("mode switching", "MODE", "#f5dcea")
-GRAD = Job("gradient", "GRAD", "#f9dcc4")
-STEP = Job("update", "STEP", "#fbeec2")
-BOOK = Job("bookkeeping", "BOOK", "#e4e4e4")
-LOGS = Job("logging", "LOGS", "#cdeadf")
+# The mark says the same without colour.
+IDEA = Job("model and loss", "IDEA", "strong")
+DATA = Job("data movement", "DATA", "blue")
+MODE = Job("mode switching", "MODE", "pink")
+GRAD = Job("gradient", "GRAD", "orange")
+STEP = Job("update", "STEP", "yellow")
+BOOK = Job("bookkeeping", "BOOK", "grey")
+LOGS = Job("logging", "LOGS", "green")
 JOBS = (IDEA, DATA, MODE, GRAD, STEP, LOGS, BOOK)
 
 
@@ -220,6 +220,8 @@ def _of_calls(
     for called, job, home in known:
         if called & set(names):
             return job, _step_home(calls) if called == {"step"} else home
+    if not set(names) - PLAIN and (keeper := _keeper(statement)):
+        return BOOK, keeper
     if isinstance(statement, ast.AugAssign):
         return BOOK, AVERAGE
     if any("acc" in name.lower() or "metric" in name.lower() for name in names):
@@ -234,6 +236,17 @@ def _of_calls(
         # A history that values are appended to, or a number that they are added to.
         return BOOK, SELF_LOG if isinstance(statement.value, ast.List | ast.Dict) else AVERAGE
     return BOOK, NOWHERE
+
+
+def _keeper(statement: ast.stmt) -> Home | None:
+    """Return what keeps the best epoch, or counts those without a better one, if a line does."""
+    if not isinstance(statement, ast.Assign | ast.AugAssign):
+        return None
+    stored = (n for n in ast.walk(statement) if isinstance(n, ast.Name))
+    names = [node.id for node in stored if isinstance(node.ctx, ast.Store)]
+    if any(name.startswith("best") for name in names):
+        return CHECKPOINT
+    return STOPPING if any(name.startswith(("wait", "patience")) for name in names) else None
 
 
 def _calls(statement: ast.stmt) -> list[ast.Call]:

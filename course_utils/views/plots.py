@@ -6,17 +6,24 @@ import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-# Okabe and Ito's palette (2008), which stays distinct for colour-blind readers. Lines differ by
-# dash as well, so that they can be told apart in grey.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-# Three more where ten classes have to be told apart, after Tol's muted scheme (2021).
-TEN_COLOURS = (*COLOURS, "#882255", "#999933", "#888888")
+from course_utils.parity.looks import COLOURS as PAGE
+from course_utils.parity.looks import PALETTE, PALETTE_OF_TEN, ink_of, ink_on
+
+# Lines differ by dash as well as by colour, so that they can be told apart in grey.
+COLOURS, TEN_COLOURS = PALETTE, PALETTE_OF_TEN
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+INK, SOFT = PAGE["ink"].light, PAGE["soft"].light
+# A ground and an ink of its own: a picture stays as it is on a dark page.
 STYLE = {
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "white"),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), SOFT),
+    "axes.titlecolor": INK,
     "axes.prop_cycle": cycler(color=COLOURS) + cycler(linestyle=DASHES),
     "axes.grid": True,
     "axes.spines.right": False,
@@ -59,7 +66,7 @@ def digit_grid(
                 continue
             axis.imshow(pictures[index], vmin=low, vmax=high)
             if titles is not None:
-                colour = "black" if right is None else COLOURS[0 if right[index] else 1]
+                colour = INK if right is None else ink_of(COLOURS[0 if right[index] else 1])
                 axis.set_title(str(titles[index]), fontsize=9, color=colour)
     return _closed(figure)
 
@@ -203,7 +210,7 @@ def codes_3d(codes: Tensor, labels: Tensor, views: Sequence[int] = (-60, 30)) ->
             axis = figure.add_subplot(1, len(views), place, projection="3d")
             for digit in np.unique(digits):
                 chosen = points[digits == digit].T
-                colour = TEN_COLOURS[int(digit) % len(TEN_COLOURS)]
+                colour = ink_of(TEN_COLOURS[int(digit) % len(TEN_COLOURS)])
                 # The digit itself as marker: the picture can be read without its colours.
                 axis.scatter(*chosen, color=colour, marker=f"${digit}$", s=26, linewidths=0.2)
             axis.set(xlabel="code[0]", ylabel="code[1]", zlabel="code[2]")
@@ -323,18 +330,11 @@ def confusion_matrix(matrix: Tensor, title: str = "") -> Figure:
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(5.6, 5))
         picture = axis.imshow(mistakes, cmap="Blues")
+        middle = {"ha": "center", "va": "center", "fontsize": 8}
         for (row, column), count in np.ndenumerate(counts):
             if count:
-                dark = row != column and count > 0.6 * mistakes.max()
-                axis.text(
-                    column,
-                    row,
-                    int(count),
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color="white" if dark else "black",
-                )
+                ground = to_hex(picture.to_rgba(mistakes[row, column]))
+                axis.text(column, row, int(count), color=ink_on(ground), **middle)
         axis.set(xlabel="predicted digit", ylabel="true digit", title=title)
         axis.set_xticks(range(len(counts)))
         axis.set_yticks(range(len(counts)))

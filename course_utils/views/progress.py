@@ -12,6 +12,7 @@ from html import escape
 from lightning.pytorch.callbacks import ProgressBar
 
 from course_utils.kernel import in_notebook
+from course_utils.parity.looks import framed, table
 
 # Drawing more often than this costs time and shows no more.
 SECONDS_BETWEEN_DRAWINGS = 0.25
@@ -103,15 +104,9 @@ class EpochTable:
             self._display.update(bundle, raw=True)
 
     def _html(self) -> str:
-        live = f"<p>{escape(self._live)}</p>" if self._live else ""
-        if not self.rows:
-            return live
-        head = "".join(f"<th>{escape(name)}</th>" for name in self._columns())
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
-            for cells in self._cells()
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{live}"
+        live = f'<p class="soft">{escape(self._live)}</p>' if self._live else ""
+        rows = table(self._columns(), self._cells(), left=()) if self.rows else ""
+        return framed(rows + live)
 
 
 class CourseProgress(ProgressBar):

@@ -1,4 +1,4 @@
-"""The loop and its port in two columns: what each line is for, and where it went."""
+"""The loop and its port, line by line: what each line is for, and where it went."""
 
 import ast
 import inspect
@@ -6,16 +6,16 @@ import linecache
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from html import escape
-from itertools import zip_longest
+from functools import cached_property
 
+from course_utils.parity.looks import Html, table
 from course_utils.views.line_jobs import IDEA, JOBS, Job, Tagged, names_in, tag
+from course_utils.views.listing import Elsewhere, Line, Listing
+from course_utils.views.pairs import where_to
 
 Program = object  # a function, a class, source text, or a list of these
 
 MISSING = "not in the port"
-CODE = "background:none;color:inherit;padding:0;font-size:85%;white-space:pre-wrap"
-TIGHT = "padding:1px 4px;line-height:1.3"
 STARTS = ("def ", "class ", "async def ", "@")
 
 
@@ -40,6 +40,16 @@ class SideBySide:
         """The lines of the loop whose work nothing in the port takes over."""
         return [line.text.strip() for line in self.raw if self.home(line) == MISSING]
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Each line of the loop, and the line of the port, or the words, that say where it went."""
+        ends = zip(self.raw, self._places, strict=True)
+        return [
+            (line.text, self.home(line) if place is None else self.lit[place].text)
+            for line, place in ends
+            if line.job
+        ]
+
     def home(self, line: Tagged) -> str:
         """Return what took over a line of the loop: a hook, a flag, or the Trainer by itself."""
         home = line.home
@@ -49,22 +59,46 @@ class SideBySide:
         return home.text if line.job else ""
 
     def __str__(self) -> str:
-        """Return both columns, the counts below, as plain text."""
+        """Return the loop, the port below it, and the counts, as plain text."""
+        return "\n".join([self._listing.text(), "", *self._count_lines()])
+
+    __repr__ = __str__  # so that a viewer without HTML shows the lines too
+
+    @cached_property
+    def _places(self) -> list[int | None]:
+        places = where_to(self.raw, self.lit)
+        lost = (self.home(line) == MISSING for line in self.raw)
+        return [None if gone else place for place, gone in zip(places, lost, strict=True)]
+
+    @cached_property
+    def _listing(self) -> Listing:
         if not self.lit:
-            return "\n".join([*map(_marked, self.raw), "", *self._count_lines()])
-        rows = [
-            (_marked(raw), self._arrow(raw), _marked(lit))
-            for raw, lit in zip_longest(self.raw, self.lit, fillvalue=Tagged(""))
+            return Listing([Line(line.text, _mark(line)) for line in self.raw])
+        ends = [
+            (self.home(line) or None) if place is None else place
+            for line, place in zip(self.raw, self._places, strict=True)
         ]
-        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-        lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}} | {c}".rstrip() for a, b, c in rows]
-        return "\n".join([*lines, "", *self._count_lines()])
+        groups = {end: n for n, end in enumerate(dict.fromkeys(e for e in ends if e is not None))}
+        numbers = _numbers(self.lit)
+        loop = [
+            self._loop_line(line, end, groups, numbers)
+            for line, end in zip(self.raw, ends, strict=True)
+        ]
+        port = [
+            Line(line.text, _mark(line), number, group=groups.get(place))
+            for place, (line, number) in enumerate(zip(self.lit, numbers, strict=True))
+        ]
+        others = [end for end in groups if isinstance(end, str)]
+        return Listing(loop, port, [Elsewhere(e, ends.count(e), groups[e]) for e in others])
 
-    __repr__ = __str__  # so that a viewer without HTML shows the columns too
-
-    def _arrow(self, line: Tagged) -> str:
-        home = self.home(line)
-        return f"→ {home}" if home else ""
+    def _loop_line(
+        self, line: Tagged, end: int | str | None, groups: Mapping, numbers: list[int | None]
+    ) -> Line:
+        home, mark, group = self.home(line), _mark(line), groups.get(end)
+        if isinstance(end, int):
+            there = self.lit[end].text
+            return Line(line.text, mark, None, home, numbers[end], there, group)
+        return Line(line.text, mark, home=home, group=group, gone=bool(home), lost=home == MISSING)
 
     def _totals(self) -> list[tuple[str, str, int, int]]:
         rows = [(job.mark, job.name, *count) for job, count in self.counts.items()]
@@ -79,50 +113,40 @@ class SideBySide:
         return [f"{'':4}  {'lines by job':<22}{heads}", *(f"{m:4}  {n:<22}{c}" for m, n, c in rows)]
 
     def _repr_html_(self) -> str:
-        return self._code_html() + self._count_html()
+        sides = 2 if self.lit else 1
+        rows = [
+            (Html(f'<span class="m {m}">{m}</span>') if m else "", name, *map(str, counts[:sides]))
+            for m, name, *counts in self._totals()
+        ]
+        head = ("", "lines by job", "loop", "port")[: 2 + sides]
+        return self._listing.html(below=table(head, rows, left=(0, 1)))
 
-    def _code_html(self) -> str:
-        if not self.lit:
-            rows = "".join(f"<tr>{_code_cells(line)}</tr>" for line in self.raw)
-            return f"<table><tbody>{rows}</tbody></table>"
-        rows = "".join(
-            f"<tr>{_code_cells(raw)}<td style='text-align:left;{TIGHT}'>"
-            f"<small>{escape(self.home(raw))}</small></td>{_code_cells(lit)}</tr>"
-            for raw, lit in zip_longest(self.raw, self.lit, fillvalue=Tagged(""))
-        )
-        titles = (("", 5), ("the loop", 37), ("went to", 16), ("", 5), ("the port", 37))
-        head = "".join(
-            f"<th style='text-align:left;width:{w}%'>{title}</th>" for title, w in titles
-        )
-        # Fixed widths, so that both columns stay in sight: long lines wrap.
-        style = "table-layout:fixed;width:100%"
-        return f"<table style='{style}'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
-    def _count_html(self) -> str:
-        colours, sides = {job.mark: job.colour for job in JOBS}, 2 if self.lit else 1
-        rows = "".join(
-            f"<tr><td style='background:{colours.get(mark, 'none')}'><small>{mark}</small></td>"
-            f"<td style='text-align:left'>{name}</td>"
-            + "".join(f"<td>{count}</td>" for count in counts[:sides])
-            + "</tr>"
-            for mark, name, *counts in self._totals()
-        )
-        heads = "".join(f"<th>{side}</th>" for side in ("loop", "port")[:sides])
-        head = f"<tr><th></th><th>lines by job</th>{heads}</tr>"
-        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+def _mark(line: Tagged) -> str:
+    return line.job.mark if line.job else ""
+
+
+def _numbers(lines: list[Tagged]) -> list[int | None]:
+    """Return the number of each line, from 1; rows between functions have none."""
+    numbers: list[int | None] = []
+    count = 0
+    for line in lines:
+        count += line.job is not None
+        numbers.append(count if line.job else None)
+    return numbers
 
 
 def side_by_side(
     raw: Program, lit: Program = "", known: Mapping[str, Iterable[str]] | None = None
 ) -> SideBySide:
-    """Return two programs in two columns, each line tagged with its job; one alone, in one.
+    """Return two programs side by side, each line tagged with its job; or one alone.
 
     `raw` and `lit` are functions, classes, source text, or lists of these; a cell's code can be
-    given too, as text. Each raw line also says what took it over: a hook, a flag, or the Trainer
-    by itself; `not in the port` marks work that nothing in the port does. Tags come from the
-    syntax tree, which knows the names of PyTorch and Lightning; `known` tells it the jobs of a
-    program's own functions, as `{"data movement": ["crop"]}`. Raises TypeError for what has no
-    source, SyntaxError for what is not Python, and ValueError for a job that is none.
+    given too, as text. Each raw line also says what took it over, and in which line of the port: a
+    hook, a flag, or the Trainer by itself; `not in the port` marks work that nothing there does.
+    Tags come from the syntax tree, which knows the names of PyTorch and Lightning; `known` tells it
+    the jobs of a program's own functions, as `{"data movement": ["crop"]}`. Raises TypeError for
+    what has no source, SyntaxError for what is not Python, and ValueError for a job that is none.
     """
     sources = [_source(raw), _source(lit)]
     sides = (_spaced(source, known) for source in sources)
@@ -169,21 +193,3 @@ def _class_source(cls: type) -> str:
             if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
                 return ast.get_source_segment(text, node)
     return ""
-
-
-def _marked(line: Tagged) -> str:
-    return f"{line.job.mark if line.job else '':4}  {line.text}"
-
-
-def _code_cells(line: Tagged) -> str:
-    colour = line.job.colour if line.job else "none"
-    text = escape(line.text)
-    # Hard spaces, as some viewers drop the style that would keep plain ones.
-    indent = "&nbsp;" * (len(text) - len(text.lstrip(" ")))
-    ink = "color:#222" if line.job else "color:inherit"
-    style = f"text-align:left;vertical-align:top;background:{colour};{ink};{TIGHT}"
-    return (
-        f"<td style='{style}'><small>{line.job.mark if line.job else ''}</small></td>"
-        f"<td style='{style}'><code style='{CODE}'>"
-        f"{indent}{text.lstrip(' ')}</code></td>"
-    )

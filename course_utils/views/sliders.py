@@ -7,6 +7,12 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
+from course_utils.views.live import LiveBox, live
+
+WORDS = (
+    "Here stand {} sliders, one for each number of a code, and beside them the picture that the "
+    "code decodes to. They need a running kernel."
+)
 MAGNIFY = 8  # screen pixels for each pixel of a picture
 
 
@@ -20,11 +26,11 @@ def code_sliders(
 
     `decode` takes codes (1, K) and returns pictures (1, 1, H, W) with values from 0 to 1. `low`
     and `high` are the K ends of the sliders; they begin at `start`, or in the middle. The result
-    is an ipywidgets box; where no widget can run it shows as nothing but its name.
+    is an ipywidgets box; where no widget can run it says in words what it is.
 
     Raises ValueError if the ends do not fit together.
     """
-    from ipywidgets import HTML, FloatSlider, HBox, VBox
+    from ipywidgets import HTML, FloatSlider, VBox
     from ipywidgets import Image as Picture
 
     lows, highs = [float(value) for value in low], [float(value) for value in high]
@@ -55,7 +61,8 @@ def code_sliders(
     for slider in sliders:
         slider.observe(redraw, names="value")
     redraw()
-    return HBox([VBox([HTML("Move a slider:"), *sliders]), picture])
+    column = VBox([HTML(live("<p>Move a slider:</p>")), *sliders])
+    return LiveBox([column, picture], WORDS.format(len(sliders)))
 
 
 @torch.no_grad()

@@ -153,7 +153,7 @@ def test_the_canvas_answers_when_the_pen_is_lifted():
     assert "Draw a digit" in answer.value and not seen
     canvas.strokes = [list(map(list, stroke)) for stroke in RECORDED[3]]
     assert torch.equal(seen[0], from_strokes(RECORDED[3]))
-    assert "bold'><td>3</td>" in answer.value and "100%" in answer.value
+    assert 'class="best"><td>3</td>' in answer.value and "100%" in answer.value
     canvas.strokes = [[[5, 5]]]
     assert "only a dot" in answer.value and len(seen) == 1
     canvas.strokes = []

@@ -1,9 +1,11 @@
 """The pictures: labelled, and clear about input that cannot be drawn."""
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from matplotlib.colors import to_hex
 
+from course_utils.parity.looks import contrast
 from course_utils.views import plots
 
 
@@ -18,7 +20,25 @@ def test_a_grid_of_digits():
 def test_right_and_wrong_titles_differ_in_colour():
     figure = plots.digit_grid(torch.rand(2, 28, 28), titles=["a", "b"], right=[True, False])
     colours = [axis.title.get_color() for axis in figure.axes]
-    assert colours == [plots.COLOURS[0], plots.COLOURS[1]]
+    assert colours == [plots.ink_of(plots.COLOURS[0]), plots.ink_of(plots.COLOURS[1])]
+
+
+def test_a_picture_has_a_ground_and_an_ink_of_its_own():
+    with plt.style.context("dark_background"):
+        figure = plots.bars({"raw": 1.0, "port": 2.5}, "times")
+    axis = figure.axes[0]
+    assert {to_hex(one.get_facecolor()) for one in (figure, axis)} == {"#ffffff"}
+    words = [axis.xaxis.label, *axis.get_yticklabels(), *axis.texts]
+    assert {to_hex(word.get_color()) for word in words} == {plots.INK}
+
+
+def test_counts_read_on_their_shade():
+    figure = plots.confusion_matrix(torch.tensor([[90, 1, 5], [6, 80, 10], [0, 3, 70]]))
+    shades = figure.axes[0].images[0]
+    for text in figure.axes[0].texts:
+        column, row = text.get_position()
+        ground = to_hex(shades.to_rgba(shades.get_array()[row, column]))
+        assert contrast(text.get_color(), ground) >= 4.5
 
 
 def test_curves_have_labels_and_start_at_one():

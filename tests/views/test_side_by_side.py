@@ -90,6 +90,12 @@ def test_sums_that_are_kept_as_tensors_are_bookkeeping():
     assert [line.job for line in (total, adding, result)] == [BOOK, BOOK, BOOK]
 
 
+def test_what_is_kept_of_the_best_epoch_goes_to_the_callbacks():
+    lines = tag("best_loss, best_epoch, waited = inf, 0, 0\nwaited += 1\nbest = model(x)")
+    assert [line.home.text for line in lines[:2]] == ["ModelCheckpoint", "EarlyStopping"]
+    assert [line.job for line in lines] == [BOOK, BOOK, IDEA]
+
+
 def test_building_a_logger_and_writing_to_it_is_logging():
     lines = tag('loggers = [CSVLogger(folder)]\nself.logger.experiment.add_images("x", x, 1)')
     assert [line.job for line in lines] == [LOGS, LOGS]
@@ -156,8 +162,8 @@ def test_functions_classes_and_lists_give_their_source():
 
 
 def test_html_shows_marks_and_escapes_code():
-    page = side_by_side("if a < b:\n    print('<b>')\n", PORT.format(flags=""))._repr_html_()
-    assert "LOGS" in page and "&lt;b&gt;" in page and "<b>" not in page
+    page = side_by_side("if a < b:\n    print('<q>')\n", PORT.format(flags=""))._repr_html_()
+    assert "LOGS" in page and "&lt;q&gt;" in page and "<q>" not in page
 
 
 def test_what_has_no_source_is_a_clear_error():
