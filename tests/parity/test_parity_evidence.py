@@ -30,6 +30,7 @@ from torch.optim.lr_scheduler import ExponentialLR, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from course_utils.parity import compare, trace
+from course_utils.parity.diagnose.finding import told_apart
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -357,3 +358,16 @@ def test_a_late_fault_is_found_behind_rounding():
     assert compare(long_run(), long_run(loss=of_logits)).verdict == "equal within rounding"
     report = compare(long_run(), long_run(0.05, loss=of_logits))
     assert (report.verdict, report.first_difference.step) == ("different", LATE + 1)
+
+
+@pytest.mark.parametrize(
+    ("rates", "shown"),
+    [
+        (((0.1,), (0.2,)), ("0.1", "0.2")),
+        (((0.1, 0.003), (0.1, 0.0030000001)), ("0.1, 0.003", "0.1, 0.0030000001")),
+        (((0.3,), (0.1 * 3,)), ("0.29999999999999999", "0.30000000000000004")),
+        (((None,), (0.1,)), ("None", "0.1")),
+    ],
+)
+def test_learning_rates_that_differ_do_not_look_equal(rates, shown):
+    assert told_apart(*rates) == shown

@@ -542,7 +542,7 @@ LOSSES = {
         "gradient @1: other precision",
         Plan(autocast=True, optimizer=sgd(0.05), objective=outside_autocast),
         {"objective": inside_autocast},
-        says=("one run leaves autocast before its loss", "a cast for"),
+        says=("change the number format at other places", "a cast for"),
     ),
     "a probe beside the model, and smoothing later": Thread(
         "bolts' SSLOnlineEvaluator",

@@ -54,7 +54,20 @@ def agreement(pair: Pair) -> str:
 
 def numbers(values: tuple) -> str:
     """Return learning rates or losses as text."""
-    return ", ".join(f"{v:.6g}" if isinstance(v, (int, float)) else str(v) for v in values)
+    return ", ".join(_number(value, 6) for value in values)
+
+
+def told_apart(a: tuple, b: tuple) -> tuple[str, str]:
+    """Return two lists of learning rates as text, with so many digits that they do not look equal."""
+    for digits in (6, 9, 17):
+        shown = [", ".join(_number(value, digits) for value in side) for side in (a, b)]
+        if shown[0] != shown[1]:
+            break
+    return tuple(shown)
+
+
+def _number(value: object, digits: int) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, (int, float)) else str(value)
 
 
 def random_before(step: Step) -> bytes:

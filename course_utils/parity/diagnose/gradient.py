@@ -215,8 +215,8 @@ def precision_of_loss(pair: Pair) -> Diagnosis | None:
         return None
     return Diagnosis(
         "other precision",
-        "The outputs are equal, but one run leaves autocast before its loss and computes it in "
-        "float32, while the other computes parts of it in 16 bits.",
+        "The outputs are equal, but on the way to the loss the two runs change the number format "
+        "at other places: as when one leaves autocast before its loss, and the other does not.",
         'Under `precision="bf16-mixed"` the Trainer runs all of `training_step` under autocast. '
         "Put the raw loop's loss inside `torch.autocast` as well, or leave it in the port: "
         "`with torch.autocast(device, enabled=False):`, with `.float()` for what goes in.",

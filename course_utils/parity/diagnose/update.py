@@ -7,7 +7,7 @@ from statistics import median
 from ..pair import Pair
 from ..record import Schedule
 from ..trace import Trace
-from .finding import Diagnosis, numbers, shortened
+from .finding import Diagnosis, numbers, shortened, told_apart
 
 
 def one_step_apart(pair: Pair) -> Diagnosis | None:
@@ -186,7 +186,7 @@ def other_schedule(pair: Pair) -> Diagnosis | None:
         f"The schedulers are not set up alike.{cause if counts else ''}",
         "Give both schedulers the same settings, in the unit in which they are stepped "
         "(`trainer.estimated_stepping_batches` is the number of optimizer steps).",
-        [*evidence, pair.say("{}", *map(numbers, [s.learning_rates for s in pair.steps]))],
+        [*evidence, pair.say("{}", *told_apart(*[s.learning_rates for s in pair.steps]))],
     )
 
 
@@ -208,7 +208,7 @@ def _schedule_settings(pair: Pair, one: Schedule, other: Schedule) -> list[str]:
 def other_learning_rate(pair: Pair) -> Diagnosis:
     """The learning rates differ."""
     sides = [step.learning_rates for step in pair.steps]
-    evidence = [pair.say("{}", *map(numbers, sides))]
+    evidence = [pair.say("{}", *told_apart(*sides))]
     if len(sides[0]) == len(sides[1]) > 1:
         apart = [i for i, (a, b) in enumerate(zip(*sides, strict=True)) if a != b]
         evidence += [
