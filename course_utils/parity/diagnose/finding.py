@@ -58,7 +58,7 @@ def numbers(values: tuple) -> str:
 
 
 def told_apart(a: tuple, b: tuple) -> tuple[str, str]:
-    """Return two lists of learning rates as text, with so many digits that they do not look equal."""
+    """Return two lists of learning rates as text, with as many digits as tell them apart."""
     for digits in (6, 9, 17):
         shown = [", ".join(_number(value, digits) for value in side) for side in (a, b)]
         if shown[0] != shown[1]:
