@@ -16,6 +16,8 @@ def in_an_empty_folder(fresh, monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_PACE", "quick")
     monkeypatch.chdir(tmp_path)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    # Whoever starts the tests in the background of a script starts them with Ctrl-C switched off.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in handlers.items():  # Lightning ignores Ctrl-C after the first one
         signal.signal(number, handler)
