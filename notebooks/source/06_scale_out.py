@@ -547,6 +547,9 @@ convolutions = [nn.Conv2d(1, 6, 5), relu, pool, nn.Conv2d(6, 16, 5), relu, pool]
 linear = [nn.Linear(400, 120), relu, nn.Linear(120, 84), relu, nn.Linear(84, 10)]
 inputs = {"MLP": (mlp, 28), "LeNet": ([*convolutions, flat, *linear], 32)}
 
+# %%
+# %%writefile -a {folder}/speed.py
+
 results = {}
 for name, (layers, side) in inputs.items():
     model = nn.Sequential(*layers)
