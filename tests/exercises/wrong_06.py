@@ -113,7 +113,7 @@ WRONG = {
     },
     5: {
         "as it was": ("share = share_in_blocks", "waits for ever"),
-        "dealt, not filled up": (("[:length]", "[:number]"), "67, 67, 66"),
+        "dealt, not filled up": (("[:length]", "[:number]"), "get 65, 65, 64"),
         "cut off": (
             ("-(-number // workers)", "(number // workers)"),
             "fill up rather than cut off",
@@ -133,7 +133,7 @@ WRONG = {
                 ("[rank::workers]", "[rank::workers]\n"),
                 ("order * workers", "[n + 1 for n in order]"),
             ),
-            "There is no digit 200",
+            "There is no digit 194",
         ),
         "nothing returned": (("return (order", "(order"), "a list of whole numbers"),
     },
