@@ -24,28 +24,28 @@ from course_utils.exercises import (
 from course_utils.exercises.outcomes import Found
 from course_utils.models import MLP
 
-BLOCKS = "the samples are not cut into blocks: they are dealt one by one, as cards are"
+BLOCKS = "The samples are not cut into blocks: they are dealt one by one, as cards are."
 LAST = {
-    (3, 7): "ten is no multiple of four, and all workers need equally many: the sampler begins "
-    "anew with the first samples until each has three",
-    (3, 7, 0): "sample 0 fills up the third worker; the last one gets what comes after it",
+    (3, 7): "Ten is no multiple of four, and all workers need equally many, so the sampler begins "
+    "anew with the first samples until each has three.",
+    (3, 7, 0): "Sample 0 fills up the third worker; the last one gets what comes after it.",
     **dict.fromkeys([(9,), (8, 9), (7, 8, 9), (9, 0, 1)], BLOCKS),
-    (2, 6, 0): "that is the third worker: ranks begin at 0, so the last of four is rank 3",
-    (4, 8, 2): "the last of four has rank 3, and begins with sample 3",
+    (2, 6, 0): "That is the third worker: ranks begin at 0, so the last of four is rank 3.",
+    (4, 8, 2): "The last of four has rank 3, and begins with sample 3.",
 }
 STEPS = {
-    **dict.fromkeys([938, 937], "that is one worker's epoch; eight take 512 at a step"),
-    117: "each worker has 7,500 samples, and what is left after 117 batches makes a batch too",
-    117.1875: "a step is taken for a smaller last batch as well, so it counts whole",
-    7500: "those are the samples of each worker; it takes 64 at a step",
-    944: "all workers take a step together: it counts once",
+    **dict.fromkeys([938, 937], "That is one worker's epoch; eight take 512 at a step."),
+    117: "Each worker has 7,500 samples, and what is left after 117 batches makes a batch too.",
+    117.1875: "A step is taken for a smaller last batch as well, so it counts whole.",
+    7500: "Those are the samples of each worker; it takes 64 at a step.",
+    944: "All workers take a step together: it counts once.",
 }
 GAIN = {
-    4: "without any talking it would be that",
-    4.8: "the talk is not shared: 24 / 4 + 2 = 8 ms make a step",
-    12: "that is the limit for any number of workers",
-    8: "that is the time of a step, in ms: how many of them go into 24 ms?",
-    26 / 8: "one worker alone has nobody to talk to: its step takes 24 ms",
+    4: "Without any talking it would be that.",
+    4.8: "The talk is not shared: 24 / 4 + 2 = 8 ms make a step.",
+    12: "That is the limit for any number of workers.",
+    8: "That is the time of a step, in ms: how many of them go into 24 ms?",
+    3.25: "One worker alone has nobody to talk to: its step takes 24 ms.",
 }
 
 
@@ -55,16 +55,16 @@ def _predicted(last, steps, gain):
     said = tuple(number(one, "last") for one in last)
     true = tuple(DistributedSampler(range(10), num_replicas=4, rank=3, shuffle=False))
     if said != true:
-        reason = LAST.get(said, "0 goes to the first, 1 to the second, … 4 to the first again")
-        return wrong(f"It does not get {list(said)}: {reason}.", "section 2, “Share the data”")
+        reason = LAST.get(said, "0 goes to the first, 1 to the second, … 4 to the first again.")
+        return wrong(f"It does not get {list(said)}. {reason}", "section 2, “Share the data”")
     said = number(steps, "steps")
     if said != 118:
-        reason = STEPS.get(said, "how many samples has each worker, and how many batches?")
-        return wrong(f"It is not {said:,} steps: {reason}.", "section 2, “Share the data”")
+        reason = STEPS.get(said, "How many samples has each worker, and how many batches?")
+        return wrong(f"It is not {said:,} steps. {reason}", "section 2, “Share the data”")
     said = number(gain, "gain")
     if not abs(said - 3) < 1e-6:
-        reason = GAIN.get(round(said, 2), "one / (one / n + talk), with 24, 4 and 2")
-        return wrong(f"{said:.3g} times as fast it is not: {reason}.", "section 6, Amdahl's law")
+        reason = GAIN.get(round(said, 2), "A step takes one / n + talk, with 24, 4 and 2.")
+        return wrong(f"Not {said:.3g} times as fast. {reason}", "section 6, Amdahl's law")
     return right("The last worker gets 3, 7 and 1; 118 steps; three times as fast.")
 
 
@@ -133,21 +133,24 @@ def _mean(model, batch):
 KNOWN = {  # what a worker takes as its loss, and what is said of it
     "right": lambda model, batch, shares, mine: _mean(model, batch),
     "of the mean of the workers' means, where a digit of a small share weighs more than one of a "
-    "large share: weigh each share by its size": lambda model, batch, shares, mine: _mean(
+    "large share: weigh each share by its size.": lambda model, batch, shares, mine: _mean(
         model, mine
     ),
     "of steps that are too short by the number of workers: the mean over the workers divides once "
-    "more, so multiply by `workers`": lambda model, batch, shares, mine: (
+    "more, so multiply by `workers`.": lambda model, batch, shares, mine: (
         _mean(model, mine) * len(mine[1]) / len(batch[1])
     ),
-    "of sums: divide by the size of the whole batch": lambda model, batch, shares, mine: (
+    "of sums: divide by the size of the whole batch.": lambda model, batch, shares, mine: (
         _mean(model, mine) * len(mine[1])
     ),
-    "of the first share alone: each worker needs digits of its own, `x[rank::workers]`": (
+    "of the first share alone: each worker needs digits of its own, `x[rank::workers]`.": (
         lambda model, batch, shares, mine: _mean(model, shares[0])
     ),
 }
-UNKNOWN = "of no usual mistake. Has each digit one worker, and does each share weigh as its size"
+UNKNOWN = (
+    "of no usual mistake. Has each digit one worker, does each share weigh as its size, and are "
+    "gradients cleared?"
+)
 
 
 def _together(worker, count, batches):
@@ -193,7 +196,7 @@ def _shares_weighed(worker):
             return wrong(
                 f"{count} workers with batches of {size} come to weights up to "
                 f"{(found - true).abs().max():.1e} from those of one process, which is no "
-                f"rounding. They are those {reason}."
+                f"rounding. They are those {reason}"
             )
     return right("Three workers and four make the steps of one, whatever the batch.")
 
@@ -221,7 +224,7 @@ q2 = Question(
 
 HOMES = {
     "a": ("each_batch", "every batch has its backward pass, in which the workers talk"),
-    "b": ("each_epoch", "the sampler shuffles by the number of the epoch, which changes there"),
+    "b": ("each_epoch", "it has to run as an epoch begins, by whose number the sampler shuffles"),
     "c": ("end", "all workers leave the group, when nothing is left to say"),
     "d": ("start", "the model is wrapped once: then the first worker's weights are sent to all"),
     "e": ("first_worker", "all have the same weights, and two that write one file spoil it"),
