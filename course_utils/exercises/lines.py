@@ -55,6 +55,14 @@ class Lines:
         html = f"<table>{rows}</table><p>Places: {places}</p>"
         return framed(html, COLOURS["not attempted"])
 
+    def widget(self) -> object:
+        """Return a widget in which the lines can be placed, or None where none can run."""
+        try:
+            from course_utils.views.placing import placing
+        except ImportError:  # a kernel without anywidget
+            return None
+        return placing(self.rows, self.places, str(self), self._repr_html_())
+
     def read(self, answer: object) -> dict[str, str]:
         """Return the letters by place, as one text each, from a dictionary of texts or lists.
 

@@ -36,6 +36,7 @@ class Question:
     answer: str = ""  # the solution's text: set by the builder, from the worked answer
     _hinted: int = field(default=0, init=False)
     _asked: bool = field(default=False, init=False)
+    _placing: object = field(default=None, init=False)  # the widget: its state outlives its cell
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -75,14 +76,18 @@ class Question:
         gaps = missing(dict(zip(names, copies, strict=True)))
         return self.checker(*copies) if gaps is None else gaps
 
-    def lines(self) -> Lines:
+    def lines(self) -> object:
         """Return the lines to be put in order, with their letters.
 
-        Raises ValueError where the exercise has none.
+        In a notebook that runs it is a widget, in which they can be moved to their places; called
+        again it is the same one, with what was placed. Elsewhere it is a `Lines`. Both can be
+        given to the check. Raises ValueError where the exercise has none.
         """
         if self.ordered is None:
             raise ValueError(f"Exercise {self.number} has no lines to put in order.")
-        return replace(self.ordered, placed={})
+        if self._placing is None or self._placing.comm is None:  # none yet, or closed
+            self._placing = self.ordered.widget()
+        return self._placing or replace(self.ordered, placed={})
 
     def hint(self) -> Note:
         """Return one hint more each time, from gentle to plain."""

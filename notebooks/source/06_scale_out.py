@@ -974,13 +974,8 @@ assert steps == 2 * len(loader)
 #
 # ## Exercises
 #
-# 1. **Three workers.** Start a copy of `raw_ddp.py` that saves under other names with `workers=3` (64 // 3 = 21), join
-#    its traces, and write the loop of one process that is equal to it. Bit for bit, or within rounding?
-# 2. **The forgotten wrapper.** Write `model(x)` in place of `parallel(x)` into such a copy. What does `join` say,
-#    and at which step? And what, if the loader has no sampler?
-# 3. **Talk less.** Accumulate four batches in each worker before a step (`accumulate_grad_batches=4`; in the raw
-#    script `parallel.no_sync()` for three of four). Prove both equal. How often do
-#    the workers talk now?
+# Five exercises that check themselves, from the cards of a sampler to a run that hangs:
+# [exercises for lesson 6](exercises/06_scale_out.ipynb).
 #
 # ## Read on
 #

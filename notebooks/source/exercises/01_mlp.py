@@ -267,6 +267,8 @@ def train_by_hand(data):
 # %% [markdown]
 # Its lines, shuffled and as the port has them. Place each: in one of the three hooks, in the order
 # in which they run, or with the `Trainer`, if that does it by itself or by a flag.
+#
+# Answer with letters, or move the lines about in the list and answer `placed = lines`.
 
 # %% tags=["grader"]
 HOMES = {
