@@ -43,15 +43,21 @@ WRONG = {
             "    def on_before_optimizer_step(self, optimizer):\n"
             "        for weight in self.parameters():\n"
             "            self.log('grad_norm', weight.grad.norm())\n",
-            "Is the logging inside a loop?",
+            "log once, after the loop",
         ),
         "means of numbers": ((NORM, "torch.cat(gradients).abs().mean()"), "root of the sum"),
         "by epoch": (
             (f"{NORM})", f"{NORM}, on_step=False, on_epoch=True)"),
             "your log has 2 values",
         ),
-        "another name": (('"grad_norm"', '"norm"'), "no `grad_norm`. It has `norm`"),
-        "not logged": ((f'self.log("grad_norm", {NORM})', "pass"), "Is `self.log` called?"),
+        "another name": (
+            ('"grad_norm"', '"norm"'),
+            "It has `norm`, `train_loss`: log the norm, by that name",
+        ),
+        "not logged": (
+            (f'self.log("grad_norm", {NORM})', "pass"),
+            "no `grad_norm`. It has `train_loss`",
+        ),
         "it also cuts": (
             (NORM, "torch.nn.utils.clip_grad_norm_(self.parameters(), 0.1)"),
             "clipping in one",
@@ -110,7 +116,7 @@ WRONG = {
         "two epochs": (('"max_epochs": 4', '"max_epochs": 2'), "one run is shorter"),
         "no epochs": (('"max_epochs": 4, ', ""), "goes on for 1,000 epochs"),
         "no loss returned": (("return F.mse_loss", "F.mse_loss"), "no optimizer takes a step"),
-        "flags as a text": ('flags = "max_epochs=2"', "should be a dictionary"),
+        "flags as a text": ('flags = "max_epochs=2"', "should be a dictionary that says how long"),
     },
     5: {
         "nothing saved": (

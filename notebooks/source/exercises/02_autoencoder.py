@@ -12,6 +12,7 @@
 
 # %%
 import tempfile
+import warnings
 from pathlib import Path
 
 import lightning as L
@@ -117,7 +118,7 @@ def _told(steps, mean):
     if not abs(said - 1.2) < 1e-6:
         found = [reason for usual, reason in MEANS.items() if abs(said - usual) < 0.005]
         usual = (found or ["each batch is weighed by its size, and there are 150 digits"])[0]
-        return wrong(f"A mean of {said:g}: {usual}.", "section 6, the table of the flags")
+        return wrong(f"A mean of {said:.4g}: {usual}.", "section 6, the table of the flags")
     return right("Steps 3 and 7, and a mean of 180 / 150 = 1.2.")
 
 
@@ -183,7 +184,7 @@ NORMS = (
     "it is the norm of the tensor whose gradient is largest; all belong together",
     "it is the square of the norm: take the root",
     "it is the norm of the first parameter's gradient alone",
-    "it is the norm of the last parameter's gradient alone. Is the logging inside a loop?",
+    "it is the norm of the last parameter's gradient alone: log once, after the loop",
     "it is the largest single number in the gradients, not their norm",
     "it is the norm of the weights; gradients are in `.grad`",
 )
@@ -195,7 +196,7 @@ def _column(rows):
     name = next((n for n in ("grad_norm_step", "grad_norm") if n in names), None)
     if name is None:
         have = ", ".join(f"`{n}`" for n in names) or "nothing"
-        return wrong(f"The log has no `grad_norm`. It has {have}. Is `self.log` called?")
+        return wrong(f"The log has no `grad_norm`. It has {have}: log the norm, by that name.")
     said = [float(row[name]) for row in rows if row[name]]
     if len(said) != 8:
         return wrong(
@@ -459,9 +460,10 @@ def train_denoiser(data):
 # harm: it puts the generators back.)
 
 # %% tags=["grader"]
-PLACES = {
-    "other random numbers in the data": "section 5, `validation_step`: which noise is drawn "
-    "between the epochs, and how often?",
+DRAWS = ("other random numbers in the data", "extra random draw", "validation draws")
+PLACES = dict.fromkeys(
+    DRAWS, "section 5, the two steps: where does the loop draw noise, and how often"
+) | {
     "other learning rate": "section 5, `configure_optimizers`",
     "one run is shorter": "section 6, `max_epochs`",
 }
@@ -469,12 +471,10 @@ PLACES = {
 
 def _denoising(port, flags):
     lit = a_class(port, "LitDenoiser", L.LightningModule)
-    if not isinstance(flags, dict):
-        return wrong('`flags` should be a dictionary, as in `{"max_epochs": 1}`.')
-    if not {"max_epochs", "max_steps"} & flags.keys():
+    if not isinstance(flags, dict) or not {"max_epochs", "max_steps"} & flags.keys():
         return wrong(
-            "`flags` says nothing of how long to train, and then the Trainer goes on for 1,000 "
-            "epochs: the loop makes 4."
+            '`flags` should be a dictionary that says how long to train (`{"max_epochs": …}`): '
+            "else the Trainer goes on for 1,000 epochs, and the loop makes 4."
         )
 
     def ported(data):
@@ -578,9 +578,13 @@ class LitParts(Drawing):
         self.encoder, self.decoder = encoder, decoder
 
 
+whole = Autoencoder(code_size=3)
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    parts = LitParts(whole.encoder, whole.decoder, lr=1e-3)
+print(f"Lightning warns: {told[0].message}" if told else "")
 try:
-    whole = Autoencoder(code_size=3)
-    round_trip(LitParts(whole.encoder, whole.decoder, lr=1e-3))
+    round_trip(parts)
 except Exception as error:
     print(f"refused: {type(error).__name__}")
 
@@ -747,7 +751,7 @@ def _completed(complete):
     base, found = (hidden_error(model, codes, x) for codes in (own, said))
     numbers = f"The hidden half's MSE is {found:.3f}; the encoder's own codes have {base:.3f}"
     if found <= 0.9 * base:
-        return right(f"The hidden half's error is {1 - found / base:.0%} below the encoder's.")
+        return right("The hidden half's error is more than a tenth below the encoder's.")
     if torch.allclose(said, own, atol=1e-5):
         return wrong(
             f"{numbers}, and yours are those, unmoved. If you descend: does the optimizer hold the "
