@@ -10,7 +10,10 @@ WRONG = {
         "no channel": (("[7, 1, 28, 28]", "[7, 28, 28]"), "the channel stays"),
         "pixels in a row": (("[7, 1, 28, 28]", "[7, 784]"), "lays their pixels in a row"),
         "the channel last": (("[7, 1, 28, 28]", "[7, 28, 28, 1]"), "before height and width"),
-        "some shape": (("[7, 1, 28, 28]", "(2, 3)"), "not [2, 3]: which dimensions"),
+        "some shape": (
+            ("[7, 1, 28, 28]", "(2, 3)"),
+            "not [2, 3]: `digits.images` has four dimensions",
+        ),
         "a number": (("[7, 1, 28, 28]", "7"), "a list of sizes"),
         "an index as a slice": (("[1, 28, 28]\ngrey", "[1, 1, 28, 28]\ngrey"), "`3:4` would"),
         "one without channel": (("[1, 28, 28]\ngrey", "[28, 28]\ngrey"), "the channel stays"),
@@ -36,7 +39,10 @@ WRONG = {
             ("((images * STD + MEAN) * 255).round()", "images * STD + MEAN"),
             "multiply by 255, too",
         ),
-        "not undone": (("((images * STD + MEAN) * 255).round()", "images * 255"), "undone first"),
+        "not undone": (
+            ("((images * STD + MEAN) * 255).round()", "images * 255"),
+            "undone first: times STD",
+        ),
         "undone in order": (
             ("((images * STD + MEAN) * 255).round()", "(images + MEAN) * STD * 255"),
             "in reverse",
@@ -45,7 +51,7 @@ WRONG = {
             ("(images * STD + MEAN) * 255", "(images + MEAN) * STD * 255"),
             "undo the steps in reverse, then round",
         ),
-        "not rounded": ((".round()", ""), "not whole yet"),
+        "not rounded": ((".round()", ""), "not whole yet: round them"),
         "cut off": ((".round()", ".byte()"), "Round first"),
         "one number": ((".round()", ".mean()"), "yours has shape []"),
     },
@@ -61,7 +67,10 @@ WRONG = {
         "a line placed twice": (('"c"', '"cd"'), "placed more than once: `d`"),
     },
     4: {
-        "nothing set": ("settings = {}", "COURSE_DATA is 'auto', which may ask the network"),
+        "nothing set": (
+            "settings = {}",
+            "COURSE_DATA is not set, so it is 'auto', which may ask",
+        ),
         "mistyped": (('"sample"', '"smaple"'), "Known values: auto, sample"),
         "a folder": (('"COURSE_DATA": "sample"', '"COURSE_DATA_DIR": "data"'), "need not be"),
         "an invented variable": (("COURSE_ACCELERATOR", "COURSE_DEVICE"), "no variable `COURSE_D"),

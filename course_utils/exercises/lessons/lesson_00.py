@@ -9,11 +9,10 @@ import torch
 from course_utils.digits import MEAN, STD, DigitImages
 from course_utils.digits.mnist import bundled_sample
 from course_utils.exercises import Lines, Question, function, number, right, values, wrong
-from course_utils.session import chosen_accelerator
 from course_utils.switches import SwitchError, switch
 
 SEVERAL = {
-    (8, 1, 28, 28): "a slice ends before its second number: 3, 4, 5, 6, 7, 8, 9 are seven",
+    (8, 1, 28, 28): "a slice ends before its second number, and 3 to 9 are seven",
     (10, 1, 28, 28): "the slice begins at 3, so the first three are not in it",
     (7, 28, 28): "the channel stays, even where there is only one",
     (7, 784): "a slice takes digits; nothing lays their pixels in a row",
@@ -22,7 +21,7 @@ SEVERAL = {
 }
 ONE = {
     (1, 1, 28, 28): "a single index takes its dimension away; the slice `3:4` would keep it",
-    (28, 28): "only the dimension of the index goes: the channel stays",
+    (28, 28): "only the dimension of the index goes, and the channel stays",
     (3, 1, 28, 28): "3 is the digit's place, not how many there are",
 }
 GREYS = {
@@ -43,9 +42,7 @@ def _other_shape(said, name, true, usual):
         return wrong(f"`{name}` should be a list of sizes, as in `[2, 28]`.")
     if sizes == true:
         return None
-    reason = usual.get(
-        sizes, "which dimensions has `digits.images`, and which does the index touch"
-    )
+    reason = usual.get(sizes, "`digits.images` has four dimensions, and an index touches the first")
     return wrong(f"`{name}` is not {list(sizes)}: {reason}.")
 
 
@@ -120,8 +117,9 @@ def _there_and_back(normalised, grey_levels):
         return wrong(f"Of the pixels 0, 128 and 255 you make {made}: {reason}.")
     said = values(back(there), "grey_levels", (1, 1, 28, 28))
     if (reason := _usual(said, there.double(), BACK)) and not torch.equal(said, said.round()):
-        made = ", ".join(f"{value:.6g}" for value in said.flatten()[some])
-        return wrong(f"Of 0, 128 and 255 come back {made}: {reason}.")
+        some = [int((said != said.round()).flatten().nonzero()[0]), 128, 255]
+        came = ", ".join(f"{pixels.flatten()[i]} as {said.flatten()[i]:.7g}" for i in some)
+        return wrong(f"Pixels come back as others, {came}: {reason}.")
     off = said.flatten()[:256] - torch.arange(256)
     if (off == 0).all():
         return right()
@@ -200,7 +198,8 @@ def _in_order(placed):
     if said == [_drawn(image) for image in images]:
         return right("Three digits are drawn as they are.")
     text = said[0] if isinstance(said[0], str) else ""
-    seen = f"It draws {len(text.splitlines())} of 28 rows. " if text else ""
+    rows = len(text.splitlines())
+    seen = f"It draws {rows} of 28 rows. " if 0 < rows < 28 else ""
     if not strays:
         return wrong(f"{seen}All lines are in their places, but in another order than they run.")
     letter = strays[0]
@@ -262,16 +261,18 @@ def _room(settings, train):
         return wrong(f"`start` says: {error}")
     if data != "sample":
         folder = " A folder with MNIST in it need not be there." * ("COURSE_DATA_DIR" in settings)
-        return wrong(f"COURSE_DATA is {data!r}, which may ask the network.{folder}")
-    if accelerator != "cpu" or chosen_accelerator() != "cpu":
+        unset = "" if "COURSE_DATA" in settings else "not set, so it is "
+        return wrong(f"COURSE_DATA is {unset}{data!r}, which may ask the network.{folder}")
+    if accelerator != "cpu":
         also = "takes a GPU where there is one" if accelerator == "auto" else "stops without a GPU"
-        return wrong(f"COURSE_ACCELERATOR is {accelerator!r}, which {also}.")
+        unset = "" if "COURSE_ACCELERATOR" in settings else "not set, so it is "
+        return wrong(f"COURSE_ACCELERATOR is {unset}{accelerator!r}, which {also}.")
     runs = settings.get("COURSE_RUNS", "").strip()
     if Path(runs).name != "my_runs":
         return wrong(f"Lessons write into {runs or 'runs'!r}, not into `my_runs`.")
     if (said := number(train, "train")) != bundled_sample().train:
         usual = TRAINING.get(said, "try the settings, and look at `.digits.train`")
-        return wrong(f"{said:,} is not it: {usual}.", "“Which digits do you have?”")
+        return wrong(f"{said:,} is not it: {usual}.", "the section on which digits you have")
     return right("The sample, the CPU, the folder my_runs; 4,000 digits to train.")
 
 

@@ -177,6 +177,7 @@ class _Norms(L.Callback):
         self.steps.append([float(value) for value in (*usual, each[-1], largest, weights)])
 
 
+PLACE = "section 6, where the training loss is logged: one number, by one name"
 NORMS = (
     "right",
     "it is the sum of the norms of all tensors; square each, add, and take the root",
@@ -213,7 +214,7 @@ def _watched(port):
         return said
     for mistake, usual in zip(NORMS[1:], list(zip(*norms.steps, strict=True))[1:], strict=True):
         if torch.allclose(torch.tensor(said), torch.tensor(usual), rtol=1e-4):
-            return wrong(f"At the first step you log {said[0]:.4f}: {mistake}.", "section 6")
+            return wrong(f"At the first step you log {said[0]:.4f}: {mistake}.", PLACE)
     true = [step[0] for step in norms.steps]
     if not torch.allclose(torch.tensor(said), torch.tensor(true), rtol=1e-4):
         return wrong(
