@@ -143,7 +143,7 @@ def test_what_was_changed_by_hand_is_found(tmp_path, monkeypatch):
         path = getattr(build, name)(exercise_sources()[0])
         before = path.read_text("utf-8")
         copy = tmp_path / path.name
-        copy.write_text(before.replace("MLP", "MPL"), "utf-8")
+        copy.write_text(before.replace("torch", "porch"), "utf-8")
         reads = build._reads(copy, before) if path.suffix == ".py" else build._same(
             build.build_stub(exercise_sources()[0]), copy)  # fmt: skip
         assert not reads
