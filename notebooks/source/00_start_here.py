@@ -316,6 +316,12 @@ print({digit: int(count) for digit, count in enumerate(counts)})
 # "Restart kernel and run all cells" always brings you back.
 
 # %% [markdown]
+# ## Exercises
+#
+# Each lesson has exercises that check themselves. The first four are short, and show how it works:
+# [exercises for lesson 0](exercises/00_start_here.ipynb).
+
+# %% [markdown]
 # ## The course map
 #
 # {{map}}

@@ -1009,16 +1009,8 @@ except Exception as error:
 #
 # ## Exercises
 #
-# 1. **A wider bottleneck.** Train `LitAutoEncoder(code_size=16)` for 10 epochs, seeded as before. How far
-#    does the test MSE fall, and how does PCA with 16 components do? Which of the two gains more from the
-#    width?
-# 2. **Log the gradient.** Override `on_before_optimizer_step(self, optimizer)` in a subclass so that the norm
-#    of all gradients together is logged at each step (each is in some parameter's `.grad`; the Trainer needs
-#    `log_every_n_steps=1`). Train for one epoch, read it back from the CSV file and plot it. Then trace it
-#    beside a plain `LitAutoEncoder`, and prove that logging has changed nothing.
-# 3. **A denoiser.** Add noise to the pictures, `x + 0.5 * torch.randn_like(x)`, and train the
-#    network to give back the clean `x`, in the raw loop and in a subclass. Both have to draw the
-#    same noise to be identical: what has to be seeded, and what must not draw in between?
+# Six exercises that check themselves, up to a denoiser to port and half a digit to guess:
+# [exercises for lesson 2](exercises/02_autoencoder.ipynb).
 #
 # ## Read on
 #

@@ -6,7 +6,7 @@ import pytest
 from tools import build
 from tools.exercises import SourceError, grader, solution_cells, stub_cells
 from tools.marks import BEGIN, END, MarkError, has_answer, stub, worked
-from tools.project import exercise_sources, repository, solution_of, stub_of
+from tools.project import exercise_sources, repository, solution_of, sources, stub_of
 
 FUNCTION = f"""\
 def answer(x):
@@ -103,6 +103,14 @@ def write(tmp_path, text):
     return source
 
 
+@pytest.mark.parametrize("lesson", sources(), ids=lambda source: source.stem)
+def test_the_first_line_of_a_grader_is_short_enough_for_any_lesson(lesson, tmp_path):
+    source = tmp_path / lesson.name
+    source.write_text(GRADED + ANSWER, "utf-8")
+    first = grader(source).splitlines()[0]
+    assert lesson.name in first and len(first) <= 100
+
+
 def test_each_cell_goes_where_its_tag_says(tmp_path):
     given = '# %% tags=["given"]\ndef loop():\n    return 1\n\n\n'
     learner = '# %% tags=["learner"]\nprogress()\n'
@@ -135,7 +143,7 @@ def test_what_was_changed_by_hand_is_found(tmp_path, monkeypatch):
         path = getattr(build, name)(exercise_sources()[0])
         before = path.read_text("utf-8")
         copy = tmp_path / path.name
-        copy.write_text(before.replace("MLP", "MPL"), "utf-8")
+        copy.write_text(before.replace("torch", "porch"), "utf-8")
         reads = build._reads(copy, before) if path.suffix == ".py" else build._same(
             build.build_stub(exercise_sources()[0]), copy)  # fmt: skip
         assert not reads
