@@ -13,6 +13,8 @@
 # %%
 import logging
 import warnings
+from contextlib import redirect_stderr
+from io import StringIO
 
 import lightning as L
 import torch
@@ -525,8 +527,8 @@ class Inverting(nn.Module):
 
 # %% tags=["shows"]
 def first_words(way):
-    logging.disable(logging.ERROR)  # torch's log of a failing export is long
-    with warnings.catch_warnings():
+    logging.disable(logging.ERROR)  # torch says much of a failing export
+    with warnings.catch_warnings(), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         try:
             return type(way()).__name__
