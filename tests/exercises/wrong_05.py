@@ -4,7 +4,7 @@ An edit is what is exchanged in the worked answer (a pair, or several), or a cel
 """
 
 TAKEN = "self.network = network.eval().requires_grad_(False)"
-BY_NAME = "[self.get_buffer(f\"gram_{i}\") for i in range(len(found))]"
+BY_NAME = '[self.get_buffer(f"gram_{i}") for i in range(len(found))]'
 
 WRONG = {
     1: {
@@ -45,7 +45,7 @@ WRONG = {
             ),
             "mix the Gram matrices",
         ),
-        "a part missing": ((" + (1 - share) * gram(others)", ""), "should lie between"),
+        "a part missing": ((" + (1 - share) * gram(others)", ""), "the two styles have"),
         "one target": (("return targets", "return targets[:1]"), "list of 4 targets, and gives 1"),
         "nothing returned": (("return targets", "print(targets)"), "and gives NoneType"),
     },
@@ -61,24 +61,33 @@ WRONG = {
         "a line left out": (("kldi", "kld"), "1 line has no place yet: `i`"),
     },
     4: {
-        "scheduler by epoch": ((', "interval": "step"', ""), "learning rate"),
-        "no scheduler": ((', "lr_scheduler": scheduling', ""), "learning rate"),
-        "no clamp": (("clamp_(0, 1)", "clamp(0, 1)"), "different"),
+        "scheduler by epoch": ((', "interval": "step"', ""), "per epoch in the other"),
+        "no scheduler": ((', "lr_scheduler": scheduling', ""), "lesson 4 on schedulers"),
+        "no clamp": (("clamp_(0, 1)", "clamp(0, 1)"), "to the pixels after each step?"),
         "clamped in the step": (
             (
-                ("    def on_train_batch_end(self, outputs, batch, batch_idx):\n"
-                 "        with torch.no_grad():\n"
-                 "            self.canvas.picture.clamp_(0, 1)\n\n", ""),
+                (
+                    "    def on_train_batch_end(self, outputs, batch, batch_idx):\n"
+                    "        with torch.no_grad():\n"
+                    "            self.canvas.picture.clamp_(0, 1)\n\n",
+                    "",
+                ),
                 ("(self.canvas())", "(self.canvas().clamp(0, 1))"),
             ),
             "different",
         ),
-        "another weight": (("0.3 * content", "content"), "different"),
-        "training mode": (("looker.eval()", "looker.train()"), "different"),
-        "from noise": (("Canvas(picture)", "Canvas(torch.rand_like(picture))"), "initial weights"),
+        "another weight": (("0.3 * content", "content"), "section 2, three losses"),
+        "training mode": (("looker.eval()", "looker.train()"), "another network in training mode"),
+        "from noise": (
+            ("Canvas(picture)", "Canvas(torch.rand_like(picture))"),
+            "from which pixels does the loop start?",
+        ),
         "no canvas": (
-            (("self.canvas = Canvas(picture)", "self.canvas = nn.ParameterList([picture])"),
-             ("self.canvas()", "self.canvas[0]"), ("self.canvas.picture", "self.canvas[0]")),
+            (
+                ("self.canvas = Canvas(picture)", "self.canvas = nn.ParameterList([picture])"),
+                ("self.canvas()", "self.canvas[0]"),
+                ("self.canvas.picture", "self.canvas[0]"),
+            ),
             "builds no `Canvas`",
         ),
         "no loss returned": (("return style_loss", "style_loss"), "no optimizer takes a step"),
@@ -99,20 +108,25 @@ WRONG = {
             "wait to be trained",
         ),
         "targets trained": (
-            ("self.register_buffer(f\"gram_{i}\", gram(maps))",
-             "self.register_parameter(f\"gram_{i}\", nn.Parameter(gram(maps)))"),
+            (
+                ('self.register_buffer(f"gram_{i}", ', 'setattr(self, f"gram_{i}", nn.Parameter('),
+                ("gram(maps))", "gram(maps)))"),
+                ("self.get_buffer(f", "getattr(self, f"),
+            ),
             "4 tensors of it wait",
         ),
         "a list": (
             (
-                ("self.register_buffer(f\"gram_{i}\", gram(maps))",
-                 "self.__dict__.setdefault('grams', []).append(gram(maps))"),
+                (
+                    'self.register_buffer(f"gram_{i}", gram(maps))',
+                    "self.__dict__.setdefault('grams', []).append(gram(maps))",
+                ),
                 (BY_NAME, "self.grams"),
             ),
             "something stayed behind",
         ),
         "not saved": (("gram(maps))", "gram(maps), persistent=False)"), "still has its old"),
-        "one stage": (("range(len(found))]", "range(1)]"), "`style_loss` of all four stages gives"),
+        "half of it": (("in range(len(found))])", "in range(len(found))]) / 2"), "all four stages"),
     },
 }
 

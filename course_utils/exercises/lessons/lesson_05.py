@@ -1,4 +1,4 @@
-"""The questions of lesson 5. Built from notebooks/source/exercises/05_style_transfer.py: never edit."""
+"""The questions of lesson 5. Built from exercises/05_style_transfer.py: never edit."""
 
 from copy import deepcopy
 from types import SimpleNamespace
@@ -56,11 +56,11 @@ def _gram_numbers(together, doubled, larger):
         "larger": gram(F.interpolate(maps, scale_factor=2))[0, 0, 1].item() / one,
     }
     for name, said in (("together", together), ("doubled", doubled), ("larger", larger)):
-        said = number(said, name)
-        if said != true[name]:
-            side = "small" if said < true[name] else "large"
-            reason = USUAL[name].get(said, "multiply place by place, then take the mean")
-            return wrong(f"{said:g} is too {side} for `{name}`: {reason}.")
+        found = number(said, name)
+        if found != true[name]:
+            side = "small" if found < true[name] else "large"
+            reason = USUAL[name].get(found, "multiply place by place, then take the mean")
+            return wrong(f"{found:g} is too {side} for `{name}`: {reason}.")
     return right("A quarter; four times; no change.")
 
 
@@ -69,7 +69,7 @@ q1 = Question(
     kind="predict",
     title="What is in a Gram matrix?",
     lesson="05_style_transfer",
-    place="section 2, what is style?",
+    place="section 2, on what style is",
     expects="three numbers",
     hints=(
         "Write the four products of a and b below each other, place by place.",
@@ -108,7 +108,7 @@ def _mixed(mixed):
         for stage, (a, b) in enumerate(zip(first, second, strict=True)):
             found = values(said[stage], "a target", (1, a.shape[1], a.shape[1])).float()
             if (reason := _mix_error(found, a, b, share)) is not None:
-                return wrong(f"Of {share:.0%} of the first style, at stage {stage + 1}: {reason}.")
+                return wrong(f"Of {share:.0%} of the first style, stage {stage + 1}: {reason}.")
     return right("Also of pictures of two sizes.")
 
 
@@ -128,12 +128,10 @@ def _mix_error(found, a, b, share):
     if a.shape == b.shape:
         usual["the maps were mixed, place by place, and the Gram matrix taken of that; mix the "
               "Gram matrices, in which places are gone"] = gram(share * a + rest * b)  # fmt: skip
-    for reason, guess in usual.items():
-        if torch.allclose(found, guess, rtol=1e-3, atol=1e-6):
-            return reason
+    reasons = [r for r, m in usual.items() if torch.allclose(found, m, rtol=1e-3, atol=1e-6)]
+    reasons += [f"the two styles have {ga[0, 0, 0]:.3g} and {gb[0, 0, 0]:.3g}"]
     return (
-        f"the first number is {found[0, 0, 0]:.3g}, and should lie between the {ga[0, 0, 0]:.3g} "
-        f"of one style and the {gb[0, 0, 0]:.3g} of the other, at {true[0, 0, 0]:.3g}"
+        f"the first number is {found[0, 0, 0]:.3g} and should be {true[0, 0, 0]:.3g}; {reasons[0]}"
     )
 
 
@@ -321,11 +319,14 @@ def paint(looker, picture, style):
             canvas.picture.clamp_(0, 1)  # back into the range of pixels
 
 
+BY_STEP = 'section 4, move 2, and lesson 4 on schedulers: `"interval": "step"`'
 PLACES = {
-    "scheduler per epoch in one, per step in the other": "section 4, and lesson 4 on schedulers: "
-    '`"interval": "step"`',
-    "other learning rate": "section 4, move 2: `configure_optimizers`",
-    "gradient cut off": "common mistakes: `detach()` or `no_grad()` around the drawn picture",
+    "scheduler per step in one, per epoch in the other": BY_STEP,
+    "scheduler per step in one, not in the other": BY_STEP,
+    "other loss or gradient": "section 2, three losses; and what does the loop do to the pixels "
+    "after each step?",
+    "other initialisation": "section 4, move 1; and from which pixels does the loop start?",
+    "another network in training mode": "section 5, two mistakes that this refactor invites",
 }
 
 
@@ -334,7 +335,7 @@ def _painted(painter):
     return grade_port(
         lambda data: paint(data.looker, data.picture, data.style),
         lambda data: _fit(lit(data.looker, data.picture, data.style), DataLoader(range(12))),
-        Canvas,
+        "Canvas",
         lambda: SimpleNamespace(looker=_network(), picture=_picture(2), style=_picture(3, 48)),
         places=PLACES,
     )
@@ -409,19 +410,15 @@ def _alone(losses, kind, style, drawn):
     if own > 1e-6:
         return (
             f"The style picture itself has a loss of {own:.4f}, and it should have 0. In which "
-            "mode was the loss network when its Gram matrices were taken?"
-        ), "section 5, two mistakes that this refactor invites"
-    true = style_loss(
-        losses_network().features(drawn),
-        [gram(maps) for maps in losses_network().features(style)],
-    ).item()
+            "mode was the loss network when its Gram matrices were taken?",
+            "section 5, two mistakes that this refactor invites",
+        )
+    network = _network().eval()
+    true = style_loss(network.features(drawn), [gram(maps) for maps in network.features(style)])
+    true = true.item()
     if abs(both - true) > 1e-3 * true:
         return f"The loss is {both:.4f}; `style_loss` of all four stages gives {true:.4f}.", ""
     return None
-
-
-def losses_network():
-    return _network().eval().requires_grad_(False)
 
 
 def _fixed(losses, kind, style, drawn):
@@ -436,17 +433,16 @@ def _fixed(losses, kind, style, drawn):
 
 
 def _moves(losses, kind, style, drawn):
-    before = losses(drawn).item()
-    moved = deepcopy(losses).double()
+    moved = deepcopy(losses).bfloat16()
     try:
-        after = moved(drawn.double())
-    except RuntimeError:
-        after = None
-    if after is None or after.dtype != torch.float64 or abs(after.item() - before) > 1e-4:
+        after = moved(drawn.bfloat16()).dtype
+    except RuntimeError as error:
+        after = str(error)
+    if after != torch.bfloat16:
         return (
-            "After `.double()`, which moves a module as `.to(device)` does, its parts do not fit "
-            "together: something stayed behind. A module moves its submodules, parameters and "
-            "buffers, and no tensor in a list or in an attribute.",
+            "`.bfloat16()` changes all that a module has, as `.to(device)` moves it. After it, "
+            f"your loss is not in bfloat16 ({after}): something stayed behind. A tensor in a list "
+            "or in an attribute does, a buffer does not.",
             "section 4, move 1: buffers",
         )
     return None
@@ -479,11 +475,11 @@ q5 = Question(
         "live, and does a gradient get through?",
         "`network.eval().requires_grad_(False)`, before its Gram matrices are taken; and no "
         "`no_grad` in `forward`.",
-        'Each target by a name of its own: `self.register_buffer(f"gram_{number}", gram(maps))`, '
+        'Each target by a name of its own: `self.register_buffer(f"gram_{i}", gram(maps))`, '
         "and `self.get_buffer` to get it back.",
     ),
-    takeaway="What only measures is in evaluation mode, frozen, and lets gradients through; what it "
-    "knows is in buffers. Then it can go anywhere with its module.",
+    takeaway="What only measures is in evaluation mode, frozen, and lets gradients through; what "
+    "it knows is in buffers. Then it can go anywhere with its module.",
     checker=_whole,
 )
 
@@ -537,8 +533,8 @@ class WholeModule(nn.Module):
     def __init__(self, network, style):
         super().__init__()
         self.network = network.eval().requires_grad_(False)
-        for number, maps in enumerate(network.features(style)):
-            self.register_buffer(f"gram_{number}", gram(maps))
+        for i, maps in enumerate(network.features(style)):
+            self.register_buffer(f"gram_{i}", gram(maps))
 
     def forward(self, drawn):
         found = self.network.features(drawn)

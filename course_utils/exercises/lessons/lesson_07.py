@@ -1,4 +1,4 @@
-"""The questions of lesson 7. Built from notebooks/source/exercises/07_ship_it.py: never edit."""
+"""The questions of lesson 7. Built from exercises/07_ship_it.py: never edit."""
 
 import logging
 from collections.abc import Iterator

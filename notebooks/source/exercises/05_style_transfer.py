@@ -106,7 +106,7 @@ q1 = Question(
     kind="predict",
     title="What is in a Gram matrix?",
     lesson="05_style_transfer",
-    place="section 2, what is style?",
+    place="section 2, on what style is",
     expects="three numbers",
     hints=(
         "Write the four products of a and b below each other, place by place.",
@@ -169,7 +169,7 @@ def _mixed(mixed):
         for stage, (a, b) in enumerate(zip(first, second, strict=True)):
             found = values(said[stage], "a target", (1, a.shape[1], a.shape[1])).float()
             if (reason := _mix_error(found, a, b, share)) is not None:
-                return wrong(f"Of {share:.0%} of the first style, at stage {stage + 1}: {reason}.")
+                return wrong(f"Of {share:.0%} of the first style, stage {stage + 1}: {reason}.")
     return right("Also of pictures of two sizes.")
 
 
@@ -189,12 +189,10 @@ def _mix_error(found, a, b, share):
     if a.shape == b.shape:
         usual["the maps were mixed, place by place, and the Gram matrix taken of that; mix the "
               "Gram matrices, in which places are gone"] = gram(share * a + rest * b)  # fmt: skip
-    for reason, guess in usual.items():
-        if torch.allclose(found, guess, rtol=1e-3, atol=1e-6):
-            return reason
+    reasons = [r for r, m in usual.items() if torch.allclose(found, m, rtol=1e-3, atol=1e-6)]
+    reasons += [f"the two styles have {ga[0, 0, 0]:.3g} and {gb[0, 0, 0]:.3g}"]
     return (
-        f"the first number is {found[0, 0, 0]:.3g}, and should lie between the {ga[0, 0, 0]:.3g} "
-        f"of one style and the {gb[0, 0, 0]:.3g} of the other, at {true[0, 0, 0]:.3g}"
+        f"the first number is {found[0, 0, 0]:.3g} and should be {true[0, 0, 0]:.3g}; {reasons[0]}"
     )
 
 
@@ -445,11 +443,14 @@ def paint(looker, picture, style):
 # step, and one epoch. The port doctor grades.
 
 # %% tags=["grader"]
+BY_STEP = 'section 4, move 2, and lesson 4 on schedulers: `"interval": "step"`'
 PLACES = {
-    "scheduler per epoch in one, per step in the other": "section 4, and lesson 4 on schedulers: "
-    '`"interval": "step"`',
-    "other learning rate": "section 4, move 2: `configure_optimizers`",
-    "gradient cut off": "common mistakes: `detach()` or `no_grad()` around the drawn picture",
+    "scheduler per step in one, per epoch in the other": BY_STEP,
+    "scheduler per step in one, not in the other": BY_STEP,
+    "other loss or gradient": "section 2, three losses; and what does the loop do to the pixels "
+    "after each step?",
+    "other initialisation": "section 4, move 1; and from which pixels does the loop start?",
+    "another network in training mode": "section 5, two mistakes that this refactor invites",
 }
 
 
@@ -604,17 +605,16 @@ def _fixed(losses, kind, style, drawn):
 
 
 def _moves(losses, kind, style, drawn):
-    before = losses(drawn).item()
-    moved = deepcopy(losses).double()
+    moved = deepcopy(losses).bfloat16()
     try:
-        after = moved(drawn.double())
-    except RuntimeError:
-        after = None
-    if after is None or after.dtype != torch.float64 or abs(after.item() - before) > 1e-4:
+        after = moved(drawn.bfloat16()).dtype
+    except RuntimeError as error:
+        after = str(error)
+    if after != torch.bfloat16:
         return (
-            "After `.double()`, which moves a module as `.to(device)` does, its parts do not fit "
-            "together: something stayed behind. A module moves its submodules, parameters and "
-            "buffers, and no tensor in a list or in an attribute.",
+            "`.bfloat16()` changes all that a module has, as `.to(device)` moves it. After it, "
+            f"your loss is not in bfloat16 ({after}): something stayed behind. A tensor in a list "
+            "or in an attribute does, a buffer does not.",
             "section 4, move 1: buffers",
         )
     return None
