@@ -90,7 +90,7 @@ WRONG = {
             ),
             "builds no `Canvas`",
         ),
-        "no loss returned": (("return style_loss", "style_loss"), "no optimizer takes a step"),
+        "no loss returned": (("return style +", "style +"), "no optimizer takes a step"),
     },
     5: {
         "as it was": ("class WholeModule(HalfAModule):\n    pass\n", "has no gradient"),
@@ -145,14 +145,14 @@ ALSO_RIGHT = {
         "lists": ('"gaje"', '["g", "a", "j", "e"]'),
     },
     4: {
-        "targets as buffers": (
+        "targets in lists": (
             (
                 (
-                    "self.grams = [gram(maps) for maps in looker.features(style)]",
-                    "for i, maps in enumerate(looker.features(style)):\n"
-                    "            self.register_buffer(f'gram_{i}', gram(maps))",
+                    "        self.canvas = C",
+                    "        self.grams = [gram(m) for m in looker.features(style)]\n"
+                    "        self.canvas = C",
                 ),
-                ("self.grams)", "[self.get_buffer(f'gram_{i}') for i in range(4)])"),
+                ('self.kept("gram")', "self.grams"),
             )
         ),
     },

@@ -510,13 +510,19 @@ class LitPaint(L.LightningModule):
     def __init__(self, looker, picture, style):
         super().__init__()
         self.looker = looker.eval().requires_grad_(False)
-        self.grams = [gram(maps) for maps in looker.features(style)]
-        self.before = looker.features(picture)
+        for i, maps in enumerate(looker.features(style)):
+            self.register_buffer(f"gram_{i}", gram(maps))
+        for i, maps in enumerate(looker.features(picture)):
+            self.register_buffer(f"before_{i}", maps)
         self.canvas = Canvas(picture)
+
+    def kept(self, name):
+        return [self.get_buffer(f"{name}_{i}") for i in range(4)]
 
     def training_step(self, batch, batch_idx):
         after = self.looker.features(self.canvas())
-        return style_loss(after, self.grams) + 0.3 * content_loss(after, self.before)
+        style = style_loss(after, self.kept("gram"))
+        return style + 0.3 * content_loss(after, self.kept("before"))
 
     def on_train_batch_end(self, outputs, batch, batch_idx):
         with torch.no_grad():

@@ -262,7 +262,7 @@ q3 = Question(
     kind="lines in order",
     title="The decoder alone",
     lesson="07_ship_it",
-    place="sections 2 to 4: part, `Reader`, export",
+    place="sections 2 to 4: `part`, `Reader`, `torch.export`",
     expects="a dictionary from place to letters",
     hints=(
         "`forward` is what the user's numbers go through, `ship` what is done once before.",
@@ -387,7 +387,7 @@ def _mended(forgiving):
         with _quiet_export():
             program = torch.export.export(made, (pictures[1:3],), dynamic_shapes=sizes).module()
     except Exception as error:
-        words = " ".join(str(error).split())[:75]
+        words = " ".join(str(error).split())[:54]
         return wrong(
             f"All pictures are read as they should be, but torch.export cannot write it down: "
             f"`{type(error).__name__}: {words} …`. What still asks the numbers, or their count, "
