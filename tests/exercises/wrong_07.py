@@ -224,7 +224,7 @@ ALSO_RIGHT = {
             "        return self.model((pixels / 255 - MEAN) / STD).softmax(1)\n"
         ),
         "in whole numbers": (
-            FORWARD + "        means = pictures.flatten(1).float().mean(1)[:, None, None]\n"
+            FORWARD + "        means = pictures.float().mean(2).mean(1)[:, None, None]\n"
             "        pixels = torch.where(means > 127, 255 - pictures, pictures)\n"
             "        return self.model((pixels.float() / 255 - MEAN) / STD).softmax(1)\n"
         ),
