@@ -1,5 +1,6 @@
 """The port doctor as grader: a loop and its port, traced on a few digits of the bundled sample."""
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager
@@ -110,7 +111,7 @@ def grade_port(
     found = report.diagnosis.name
     return wrong(
         f"The port doctor watched {names[0]} and {names[1]}, from the same seed on the same "
-        f"digits. They are not the same: {found}.",
+        f"data. They are not the same: {found}.",
         (places or {}).get(found, ""),
         report,
     )
@@ -189,7 +190,7 @@ def _compared(
     except ValueError as error:
         named = model[-1] if isinstance(model, tuple) else model
         named = named if isinstance(named, str) else named.__name__
-        if f"No {named} was built" in str(error):
+        if re.match(r"No \S+ (with weights )?was built", str(error)):  # a class, or a name
             reason = (
                 f"builds no `{named}`: the loop trains one, so its port has to build one too, "
                 "after the seed"

@@ -1152,14 +1152,9 @@ print("shape", drawn.shape, " largest difference below 1e-4:", difference < 1e-4
 #
 # ## Exercises
 #
-# 1. **Another content stage.** `content_loss` looks at the second stage. Try the first and the fourth (for that one, `StyleLosses` has to ask
-#    for all four stages of the photograph), train one epoch each, and describe what stays of the cat.
-# 2. **A mix of two styles.** Give `StyleLosses` two style pictures, and take the mean of their Gram matrices as target (`LitStyle` hands
-#    `style` on: let it be a tuple there). What do the strokes look like? Then change a copy of the script in the same way, run it with the
-#    trace of section 3, and ask the port doctor. Bit for bit means: added and divided in the same order.
-# 3. **No noise.** Note the test losses. In `LitStyle`, replace `torch.rand_like(batch)` by `torch.zeros_like(batch)`, and let
-#    `fixed_noise` return `torch.zeros_like(x)`. Run these two cells again, then training and test of section 6, without section 5: the
-#    script still has its noise. Which parts of the pictures changed most, and what became of the losses?
+# Five exercises that check themselves, up to a port that trains pixels and a module with four faults to mend:
+# [exercises 5](exercises/05_style_transfer.ipynb). And one to try here: **no noise**. Replace `torch.rand_like(batch)` in `LitStyle` by
+# `torch.zeros_like(batch)`, let `fixed_noise` return `torch.zeros_like(x)`, and train again as in section 6. Which parts of the pictures changed most?
 #
 # ## Read on
 #

@@ -637,14 +637,8 @@ for load in (torch.load, LitLeNet.load_from_checkpoint):
 #
 # ## Exercises
 #
-# 1. **The decoder alone.** Train `LitAutoEncoder` (from `course_utils.models`) for an epoch, take its decoder to
-#    the CPU and export it to ONNX. Decode the code (0, 0, 0) with onnxruntime: is it what torch gives, within 1e-5?
-#    Undo the normalisation, and draw it.
-# 2. **An export that fails.** Let `Reader.forward` invert light pictures: `if pictures.float().mean() > 127:
-#    pictures = 255 - pictures`. What does `torch.export` say, what does `torch.jit.trace` do, and why is the second
-#    worse? Try both on `255 - pictures`. Then write it with `torch.where` and one mean for each picture.
-# 3. **What is lost by 8 bits?** Draw the digits of which the two sides of `mlp_results` read other digits, with
-#    both answers. How sure was the 32-bit model of them?
+# Six exercises that check themselves, from counting bytes to four bits, with a decoder shipped alone and a port
+# that is all yours: [exercises 7](exercises/07_ship_it.ipynb).
 #
 # ## Read on
 #

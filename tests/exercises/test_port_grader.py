@@ -90,6 +90,17 @@ def test_another_network_is_named():
     assert "builds no `MLP`" in graded(port, by_trainer=False).text
 
 
+def test_a_port_without_the_network_that_is_named_by_its_name_says_so():
+    def port(data):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model(torch.zeros(1, 784)).sum().backward()
+        optimizer.step()
+
+    outcome = guarded(lambda: grade_port(loop, port, "MLP", by_trainer=False), "a port")
+    assert outcome.kind == "wrong" and "builds no `MLP`" in outcome.text
+
+
 def test_a_grade_leaves_nothing_behind(own_progress, monkeypatch):
     before = L.Trainer.fit
 
