@@ -18,7 +18,7 @@ from tools.marks import MarkError, has_answer, stub, worked
 
 CHECK = re.compile(r"^q(\d+)\.check\(", re.MULTILINE)
 HEAD = '''\
-"""The questions of lesson {number}. Built from notebooks/source/exercises/{name}: never edit."""
+"""The questions of lesson {number}. Built from exercises/{name}: never edit."""
 
 '''
 SCHEMA = 3  # of nbgrader's metadata

@@ -6,7 +6,7 @@ import pytest
 from tools import build
 from tools.exercises import SourceError, grader, solution_cells, stub_cells
 from tools.marks import BEGIN, END, MarkError, has_answer, stub, worked
-from tools.project import exercise_sources, repository, solution_of, stub_of
+from tools.project import exercise_sources, repository, solution_of, sources, stub_of
 
 FUNCTION = f"""\
 def answer(x):
@@ -101,6 +101,14 @@ def write(tmp_path, text):
     source = tmp_path / "09_x.py"
     source.write_text(text, "utf-8")
     return source
+
+
+@pytest.mark.parametrize("lesson", sources(), ids=lambda source: source.stem)
+def test_the_first_line_of_a_grader_is_short_enough_for_any_lesson(lesson, tmp_path):
+    source = tmp_path / lesson.name
+    source.write_text(GRADED + ANSWER, "utf-8")
+    first = grader(source).splitlines()[0]
+    assert lesson.name in first and len(first) <= 100
 
 
 def test_each_cell_goes_where_its_tag_says(tmp_path):

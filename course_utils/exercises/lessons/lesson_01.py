@@ -1,4 +1,4 @@
-"""The questions of lesson 1. Built from notebooks/source/exercises/01_mlp.py: never edit."""
+"""The questions of lesson 1. Built from exercises/01_mlp.py: never edit."""
 
 import lightning as L
 import torch
