@@ -1,4 +1,4 @@
-"""The questions of lesson 3. Built from notebooks/source/exercises/03_lenet.py: never edit."""
+"""The questions of lesson 3. Built from exercises/03_lenet.py: never edit."""
 
 from copy import deepcopy
 from math import inf
@@ -29,7 +29,6 @@ SIDES = {
     7: "torch rounds down, as a window that does not fit is left out",
     5: "the first convolution has a padding of 2, which keeps its side at 32",
     12: "the second convolution has a stride of 2",
-    14: "the pooling halves the side, between the two convolutions",
 }
 FIELDS = {
     9: "the pooling lies between the convolutions: it adds a pixel, and doubles the steps after it",
@@ -167,6 +166,10 @@ class Watching(L.Callback):
             self.weights.append(deepcopy(pl_module.state_dict()))
 
 
+def _equal(weights, others):
+    return all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
+
+
 def _kept(callback, lr):
     """Return what is wrong with the weights that are left after training, or nothing."""
     L.seed_everything(1789, verbose=False)
@@ -174,16 +177,14 @@ def _kept(callback, lr):
     trainer = L.Trainer(max_epochs=5, callbacks=[watching, callback], **QUIET)
     trainer.fit(lit, data.train_dataloader(), data.val_dataloader())
     best = min(range(6), key=watching.losses.__getitem__)
-    left = [
-        epoch
-        for epoch, weights in enumerate(watching.weights)
-        if all(torch.equal(a, b) for a, b in zip(weights.values(), lit.state_dict().values()))
-    ]
+    last = list(lit.state_dict().values())
+    left = [n for n, seen in enumerate(watching.weights) if _equal(last, list(seen.values()))]
     if best in left:
         return ""
-    whose = f"those of epoch {left[-1]}" if left and left[-1] else "those before any training"
+    whose = f"epoch {left[-1]}" if left else "no epoch"
+    whose = "the beginning" if left == [0] else whose
     lowest = f"{best}, with a loss of {watching.losses[best]:.3f}"
-    return f"Of 5 epochs the best is {lowest}; afterwards the weights are {whose if left else 'others'}"
+    return f"Of 5 epochs the best is {lowest}; after them the weights are those of {whose}"
 
 
 def _in_order(placed):
@@ -303,8 +304,8 @@ def _patient(port, flags):
     return wrong(
         "All steps are the same, and both stop at the same epoch. But the file holds the weights "
         f"after epoch {kept['port']['epoch'] + 1}, and the loop keeps others: those of the lowest "
-        "validation loss. What does your `ModelCheckpoint` go by? (Without one, the Trainer keeps the "
-        "last epoch.)",
+        "validation loss. What does your `ModelCheckpoint` go by? (Without one, the last epoch is "
+        "kept.)",
         KEEP,
     )
 
@@ -411,8 +412,8 @@ def _stopped_right(stopped, shares):
         if waited == 2 and epoch == stopped:
             return right("The log says what is counted, and training stops after the best epochs.")
         if waited == 2:
-            return wrong(f"With accuracies of {listed} it should stop after epoch {epoch}, and goes "
-                         f"on to epoch {stopped}. How long is its patience?")  # fmt: skip
+            return wrong(f"With accuracies of {listed} it should stop after epoch {epoch}, and "
+                         f"goes on to epoch {stopped}. How long is its patience?")  # fmt: skip
     return wrong(
         f"The accuracies are {listed}: they were still rising, or had waited for one epoch only, "
         f"when training stopped after epoch {stopped}. What is better, a larger value or a smaller?"
@@ -429,9 +430,8 @@ q4 = Question(
     expects="the class `Mended` and the function `mended_stopping`",
     hints=(
         "Validation runs before the training epoch ends. What does the one metric hold then?",
-        'Give each stage a metric of its own, as in the lesson. And `EarlyStopping` has a `mode`: "a '
-        'smaller value is better unless you say" otherwise.',
-        'A second metric in `__init__`; in `step`, the stage says which one counts. And `mode="max"`.',
+        "Give each stage a metric of its own, as in the lesson. And `EarlyStopping` has a `mode`.",
+        'A second metric in `__init__`; in `step`, the stage says which counts. And `mode="max"`.',
     ),
     takeaway="Metrics have a memory and callbacks a direction. No error tells of a mistake in "
     "either: count once by hand what a log says.",
@@ -496,9 +496,9 @@ def _explored(make_network):
         return right(f"{count:,} parameters, and {share:.0%} of 500 digits are right.")
     return wrong(
         f"With {count:,} parameters it is right for {share:.0%} of 500 digits, and 80% is the aim. "
-        f"It has {convolutions} convolutions. A mean says how much of something there is, not where "
-        "it is: so the units of the last map should see most of the digit, and there should be many "
-        "such maps.",
+        f"It has {convolutions} convolutions. A mean says how much of something there is, and not "
+        "where: so the units of the last maps should see most of the digit, and there should be "
+        "many maps.",
         "section 2, how far a unit sees, and the pattern",
     )
 
