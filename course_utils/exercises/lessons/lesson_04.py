@@ -50,7 +50,7 @@ def _predicted(steps, by_epoch, by_step):
         (by_step, "by_step", 0.8 * 0.5**8, BY_STEP, "how many steps were taken by then?", EACH),
     ):
         given = number(said, name)
-        if abs(given - true) > 1e-6 * true:
+        if not abs(given - true) <= 1e-6 * true:  # so that NaN is wrong, too
             near = (reason for value, reason in usual.items() if abs(given - value) < 1e-6 * value)
             return wrong(f"`{name}` is not {given:g}: {next(near, rule)}.", place)
     return right("9 steps; 0.2 by epochs, 0.003125 by steps.")
