@@ -21,6 +21,11 @@ from course_utils.parity import Report, diagnose
 from course_utils.session import quieten
 
 NAMES = ("the loop", "your port")
+IDLE = {  # what to ask where no step is taken: of a Trainer's port, and of a loop
+    True: "Does `training_step` return the loss, `configure_optimizers` an optimizer, and is `fit` "
+    "called?",
+    False: "Are `backward()` and `optimizer.step()` called?",
+}
 SEED = 1789  # of the check's own runs: no seed of a lesson, so that no recorded result passes
 # What the check's Trainers leave out: nothing is written, nothing is shown.
 QUIET = {
@@ -172,8 +177,7 @@ def _compared(
             raise Found(
                 wrong(
                     f"{names[1].capitalize()} runs, but no optimizer takes a step in it: nothing "
-                    "is trained. Does `training_step` return the loss, `configure_optimizers` an "
-                    "optimizer, and is `fit` called?"
+                    f"is trained. {IDLE[by_trainer]}"
                 )
             )
         if by_trainer and seen.by_trainer < seen.taken:

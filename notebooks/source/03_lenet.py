@@ -317,7 +317,7 @@ for pool in (F.max_pool2d, F.avg_pool2d):
 
 # %% [markdown]
 # For max pooling it is the same: ReLU never changes which value is the largest. For average pooling it is
-# not. Pooling first leaves ReLU only a quarter of the values to look at. Exercise 1 asks whether the
+# not. Pooling first leaves ReLU only a quarter of the values to look at. The first exercise asks whether the
 # training is the same, too.
 
 # %% [markdown]
@@ -1184,16 +1184,8 @@ plots.digit_grid(read_back, titles=[file.stem[-6:].replace("_", " ") for file in
 #
 # ## Exercises
 #
-# 1. **Swap ReLU and pooling.** Write a `LeNet` with max pooling before ReLU. Train it and the lesson's
-#    `LeNet` for one epoch each (`start_raw` takes the class), trace both, and ask the port doctor. Are the runs
-#    identical, gradients included? Why? And with average pooling on both sides?
-# 2. **Global average pooling.** In a subclass of `LitLeNet`, set `self.model` to a network with a third
-#    convolution, global average pooling and one linear layer in place of the three. How many parameters are
-#    left, and what accuracy do you reach? Then feed it `MNISTDataModule(pad=18)`: 64 x 64 pixels.
-# 3. **A patient plateau.** Let early stopping count an epoch as better only if the loss fell by more than
-#    0.01: in the loop by hand, and by `min_delta` in `EarlyStopping`. `ModelCheckpoint` knows no `min_delta`, so
-#    keeping and stopping now need a best loss each. Prove with `FewDigits` that both sides still stop at the
-#    same epoch and keep the same weights.
+# Five exercises that check themselves, up to a port, two faults to mend and a network for any size:
+# [exercises for lesson 3](exercises/03_lenet.ipynb).
 #
 # ## Read on
 #

@@ -1221,13 +1221,8 @@ cost(
 #
 # ## Exercises
 #
-# 1. **Uneven accumulation.** With `limit_train_batches=42` and `accumulate_grad_batches=4` two batches are left
-#    at the end of each epoch. What does the Trainer do with them? Write the raw loop that is identical.
-# 2. **Value clipping.** Port `nn.utils.clip_grad_value_(model.parameters(), 0.01)` to flags, and prove it.
-#    What does the doctor say if you clip by norm on one side?
-# 3. **A callback that stops.** Write a callback that ends training when the loss of a batch falls below 0.6 (in
-#    `on_train_batch_end`, `outputs["loss"]` is the batch's loss; set `trainer.should_stop`), and the raw loop
-#    for it. Do both stop after the same step, also in the middle of an epoch?
+# Five exercises that check themselves, up to a port from nothing and a callback that forgets:
+# [exercises for lesson 4](exercises/04_one_flag_at_a_time.ipynb).
 #
 # ## Read on
 #

@@ -55,6 +55,12 @@ def test_a_difference_is_the_doctors_and_shown_by_its_report():
     assert "0.01" in outcome._repr_html_()
 
 
+def test_a_loop_without_steps_is_not_asked_for_hooks():
+    said = graded(lambda data: MLP(hidden=(8,)), by_trainer=False).text
+    assert "no optimizer takes a step" in said and "`optimizer.step()`" in said
+    assert "training_step" not in said
+
+
 def test_the_loop_itself_is_no_port():
     assert "4 of the 4 steps" in graded(loop).text
     assert graded(loop, by_trainer=False)

@@ -1,4 +1,4 @@
-"""The questions of lesson 6. Built from notebooks/source/exercises/06_scale_out.py: never edit."""
+"""The questions of lesson 6. Built from exercises/06_scale_out.py: never edit."""
 
 import operator
 
