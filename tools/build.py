@@ -18,7 +18,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from course_utils.files import write_whole
-from tools.exercises import grader, solution_cells, stub_cells
+from tools.exercises import classroom_cells, grader, solution_cells, stub_cells
 from tools.project import (
     GRADERS,
     NOTEBOOKS,
@@ -50,6 +50,7 @@ BADGE = (
     "(https://colab.research.google.com/github/{name}/blob/main/notebooks/{notebook})"
 )
 METADATA_KEY = "loops_to_lightning"
+NEIGHBOUR = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")  # a link to a file of the course
 KEPT = ("tags", "nbgrader")  # of a cell's metadata
 README = ROOT / "README.md"
 MAP_IN_README = re.compile(r"(?<=<!-- map -->\n).*?(?=<!-- /map -->)", re.DOTALL)
@@ -74,6 +75,18 @@ def build_solution(source: Path) -> NotebookNode:
     notebook = _notebook(solution_cells(source), f"sol-{source.stem}", path)
     _keep_outputs(notebook, path)
     return notebook
+
+
+def build_classroom(source: Path) -> NotebookNode:
+    """Return the exercise notebook for nbgrader: with answers and checks that grade.
+
+    It stands by itself, wherever a learner puts it: it has no badge and leads to no other file.
+    """
+    cells = classroom_cells(source)
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = NEIGHBOUR.sub(r"\1", cell.source.replace("{{badge}}\n\n", ""))
+    return _notebook(cells, f"class-{source.stem}", Path(f"{source.stem}.ipynb"))
 
 
 def notebooks() -> dict[Path, NotebookNode]:
