@@ -21,7 +21,7 @@ def check_installation() -> bool:
 
 
 def passes(check: Callable[[], str]) -> bool:
-    """Print what a check returns after OK, or what it raises after FAIL; return whether it passed."""
+    """Print what a check returns or raises, after OK or FAIL; return whether it passed."""
     try:
         print(f"OK    {check()}")
     except Exception as error:  # whatever is broken here, the learner needs the other lines too

@@ -6,7 +6,6 @@ with what to do, and a last line with the verdict. The exit code is 1 if anythin
 
 import shutil
 import sys
-from pathlib import Path
 
 from course_utils.digits.mnist import find_mnist
 from course_utils.files import runs_folder
@@ -56,7 +55,11 @@ def _notebook() -> str:
     from jupyter_client.manager import start_new_kernel
 
     try:
-        manager, client = start_new_kernel(startup_timeout=KERNEL_SECONDS, kernel_name="python3")
+        manager, client = start_new_kernel(
+            startup_timeout=KERNEL_SECONDS,
+            kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],  # not its advice about transport encryption
+        )
     except Exception as error:  # of any kind: sockets, files, permissions, time
         raise RuntimeError(
             f"no notebook kernel starts ({printable(error)}): does a firewall or a scanner of "
@@ -88,7 +91,6 @@ def _words(content: dict) -> str:
 
 def main() -> int:
     """Check everything; return 1 if the computer is not ready."""
-    print(f"Python at {Path(sys.prefix).name}, the course at {Path(__file__).parent.parent.name}\n")
     return 0 if preflight() else 1
 
 

@@ -18,6 +18,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from course_utils.files import write_whole
+from tools import teaching
 from tools.exercises import classroom_cells, grader, solution_cells, stub_cells
 from tools.project import (
     GRADERS,
@@ -150,12 +151,13 @@ def readme() -> str:
 
 
 def build_all() -> None:
-    """Build every notebook and grader, and the table of lessons in the README."""
+    """Build every notebook and grader, and what the README and the teachers' page derive."""
     for path, notebook in notebooks().items():
         write(notebook, path)
     for source in exercise_sources():
         write_whole(grader_of(source), grader(source).encode())
     write_whole(README, readme().encode())
+    write_whole(teaching.PAGE, teaching.page().encode())
 
 
 def stale() -> list[str]:
@@ -165,8 +167,9 @@ def stale() -> list[str]:
     paths = [path for path, notebook in built.items() if not _same(notebook, path)]
     paths += [path for path, text in graders.items() if not _reads(path, text)]
     paths += sorted(_derived() - built.keys() - graders.keys())
-    names = [path.relative_to(ROOT).as_posix() for path in paths]
-    return names + ([README.name] if readme() != README.read_text("utf-8") else [])
+    texts = {README: readme(), teaching.PAGE: teaching.page()}
+    paths += [path for path, text in texts.items() if not _reads(path, text)]
+    return [path.relative_to(ROOT).as_posix() for path in paths]
 
 
 def _derived() -> set[Path]:

@@ -116,12 +116,12 @@ def _grade(learner: str, path: Path, into: Path) -> Grade:
     if done.returncode:
         problem = f"nbgrader could not grade it: {_last(done)}"
     else:
-        problem = _unready(into / "autograded" / learner / name / path.name)
+        problem = unready(into / "autograded" / learner / name / path.name)
     points = {} if problem else _points(into, name, learner)
     return Grade(learner, name, points, _possible(into, name), problem)
 
 
-def _unready(path: Path) -> str:
+def unready(path: Path) -> str:
     """Return why none of a graded notebook's checks could say a thing, or nothing if they could.
 
     Where the course cannot be imported all would get no points, which is no fault of a learner's.
@@ -188,7 +188,8 @@ def table(grades: list[Grade]) -> str:
         told = "  ".join(f"{name} {points:g}" for name, points in grade.points.items())
         points = f"{sum(grade.points.values()):g} of {grade.possible:g}"
         told = f"NOT GRADED: {grade.problem}" if grade.problem else told
-        lines.append(f"{grade.learner:<{width}}  {grade.assignment:<{longest}}  {points:>8}  {told}")
+        head = f"{grade.learner:<{width}}  {grade.assignment:<{longest}}"
+        lines.append(f"{head}  {points:>8}  {told}")
     return "\n".join(lines)
 
 
@@ -206,7 +207,9 @@ def _release(wanted: argparse.Namespace) -> int:
     paths = release(wanted.names, wanted.into)
     print(f"For learners:   {', '.join(path.stem for path in paths)} in {wanted.into / 'release'}")
     print(f"For you:        the same with answers, in {wanted.into / 'source'}")
-    print("Then grade:     make classroom SUBMISSIONS=a/folder, with a folder in it for each learner")
+    print(
+        "Then grade:     make classroom SUBMISSIONS=a/folder, with a folder in it for each learner"
+    )
     return 0
 
 
@@ -217,7 +220,9 @@ def _grade_all(wanted: argparse.Namespace) -> int:
     grades = grade(wanted.submissions, wanted.into)
     write_csv(grades, wanted.into / "grades.csv")
     print(table(grades))
-    print(f"The same in {wanted.into / 'grades.csv'}; each notebook as it ran, with what its checks")
+    print(
+        f"The same in {wanted.into / 'grades.csv'}; each notebook as it ran, with what its checks"
+    )
     print(f"said, in {wanted.into / 'autograded'}.")
     return 1 if any(grade.problem for grade in grades) else 0
 
@@ -233,11 +238,14 @@ def main() -> int:
     back.add_argument("submissions", type=Path, help="a folder with a folder for each learner")
     back.set_defaults(run=_grade_all)
     for command in (out, back):
-        command.add_argument("--into", type=Path, default=Path("classroom"), help="nbgrader's folder")
+        command.add_argument(
+            "--into", type=Path, default=Path("classroom"), help="nbgrader's folder"
+        )
     wanted = parser.parse_args()
     if find_spec("nbgrader") is None:
         print(
-            'nbgrader is missing: use `make classroom`, or pip install "loops-to-lightning[classroom]"',
+            "nbgrader is missing: use `make classroom`, or "
+            'pip install "loops-to-lightning[classroom]"',
             file=sys.stderr,
         )
         return 2
