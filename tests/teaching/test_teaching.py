@@ -47,5 +47,8 @@ def test_a_page_without_a_place_for_them_is_an_error(tmp_path, monkeypatch):
 
 def test_the_commands_that_the_page_names_are_there():
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    for target in set(re.findall(r"make (\w+)", teaching.PAGE.read_text("utf-8"))):
-        assert re.search(rf"^{target}:.*## ", makefile, re.M) or target == "room", target
+    text = teaching.PAGE.read_text("utf-8") + (ROOT / "README.md").read_text("utf-8")
+    targets = set(re.findall(r"(?:`|^)make (\w+)", text, re.M))
+    assert {"preflight", "kit", "slides", "classroom", "course"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:.*## ", makefile, re.M), target
