@@ -18,10 +18,7 @@ WRONG = ROOT / "tests" / "exercises"
 # Seconds that each lesson ran while its outputs were recorded: two cores, full MNIST.
 MEASURED = {0: 13, 1: 225, 2: 217, 3: 460, 4: 48, 5: 205, 6: 67, 7: 60}
 WORDS_A_MINUTE = 180  # of a text that is new, in a language that may not be one's own
-SECONDS_A_CELL, SECONDS_A_LINE = (
-    15,
-    3,
-)  # to run a cell of code and look at what it shows; to read it
+SECONDS_A_CELL, SECONDS_A_LINE = 15, 3  # to run code and look at what it shows; to read it
 MINUTES = {  # an exercise of this kind, with a wrong answer or two on the way
     "predict": 5,
     "fill in": 8,
