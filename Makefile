@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST := $(VENV)-lowest
+CLASSROOM := $(VENV)-classroom
 
 # In a folder that cannot be written, what tools and lessons leave behind goes where VENV is.
 ifneq ($(shell test -w . && echo yes),yes)
@@ -15,7 +16,8 @@ export PYTEST_ADDOPTS += -o cache_dir=$(LEFT).pytest_cache
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help lab course test lowest lint build record publish benchmark clean
+.PHONY: help lab course test lowest lint build record publish benchmark preflight classroom slides kit \
+	clean
 
 help:  ## Show this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -27,6 +29,19 @@ lab: $(READY)  ## Open the course in JupyterLab (LAB_FLAGS="--no-browser --port 
 
 course: $(READY)  ## Run every lesson without a browser and print a table of results
 	$(BIN)/python -m tools.course $(LESSONS)
+
+preflight: $(READY)  ## Is this computer ready for a lesson? OK, or what to do
+	@$(BIN)/python -m course_utils.preflight
+
+# nbgrader adds menus to JupyterLab, so it has a place of its own, where it sees what .venv has.
+classroom: $(CLASSROOM)/.ready  ## Exercises for nbgrader in classroom/; with SUBMISSIONS=FOLDER, grade them
+	@$(CLASSROOM)/bin/python -m tools.classroom $(if $(SUBMISSIONS),grade "$(SUBMISSIONS)",release $(LESSONS))
+
+slides: $(VENV)/.slides  ## Each lesson as a deck of slides, in build/slides (see docs/teaching.md)
+	@$(BIN)/python -m tools.slides $(LESSONS)
+
+kit: $(READY)  ## One zip for a room without a network, in dist (KIT_FLAGS goes to pip)
+	@$(BIN)/python -m tools.kit $(KIT_FLAGS)
 
 # One thread each: a second one gains nothing at this size, and loses much on a busy machine.
 PYTEST = COURSE_DATA=sample COURSE_PACE=quick OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
@@ -49,7 +64,8 @@ wait $$units; units=$$?; cat $(UNITS)/log; \
 for status in $$lessons $$units; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done
 endef
 
-test: $(READY) lint  ## Check everything: style, unit tests, and each notebook on the bundled sample
+test: export COURSE_CLASSROOM = $(abspath $(CLASSROOM))/bin/python
+test: $(READY) $(CLASSROOM)/.ready lint  ## Check everything: style, unit tests, and each notebook on the bundled sample
 	$(TESTS)
 
 lowest: BIN := $(LOWEST)/bin
@@ -74,7 +90,7 @@ benchmark: $(READY)  ## Measure loader, progress bar, trace and Trainer, as rati
 	$(BIN)/python -m tools.benchmark
 
 clean:  ## Remove the virtual environment and what tools left behind
-	rm -rf .venv .venv-lowest build dist .pytest_cache .ruff_cache notebooks/runs notebooks/progress.json
+	rm -rf .venv .venv-lowest .venv-classroom build dist classroom .pytest_cache .ruff_cache notebooks/runs notebooks/progress.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Makes a virtual environment in the folder of the file that stands for it.
@@ -93,6 +109,18 @@ COURSE := --editable ".[test,author,style]"
 $(READY): pyproject.toml constraints.txt
 	$(MAKE_VENV)
 	@$(PIP) --constraint constraints.txt $(COURSE)
+	@touch $@
+
+$(VENV)/.slides: $(READY)
+	@$(PIP) --constraint constraints.txt --editable ".[slides]"
+	@touch $@
+
+$(CLASSROOM)/.ready: $(READY)
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/course.pth"
+	@$(PIP) --constraint constraints.txt --editable ".[classroom]"
 	@touch $@
 
 # From nothing: uv would keep what is there and new enough. Old versions have no wheels for new Pythons.

@@ -17,7 +17,17 @@ def check_installation() -> bool:
     Nothing is installed or changed, and nothing raises: what is wrong is said in its line.
     """
     checks: list[Callable[[], str]] = [_python, *map(_package, _requirements()), _pair, _disk]
-    return all([_run(check) for check in checks])
+    return all([passes(check) for check in checks])
+
+
+def passes(check: Callable[[], str]) -> bool:
+    """Print what a check returns or raises, after OK or FAIL; return whether it passed."""
+    try:
+        print(f"OK    {check()}")
+    except Exception as error:  # whatever is broken here, the learner needs the other lines too
+        print(f"FAIL  {error}")
+        return False
+    return True
 
 
 def lesson_file(name: str) -> Path:
@@ -30,15 +40,6 @@ def lesson_file(name: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(f"The course has no file {name}.")
-
-
-def _run(check: Callable[[], str]) -> bool:
-    try:
-        print(f"OK    {check()}")
-    except Exception as error:  # whatever is broken here, the learner needs the other lines too
-        print(f"FAIL  {error}")
-        return False
-    return True
 
 
 def _python() -> str:

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "digits": {"pictures", "files", "switches", "text"},
     "pictures": {"files", "switches", "text"},
     "parity": set(),
+    "preflight": {"installation", "digits", "files", "switches", "text"},
     "installation": {"files", "switches", "text"},
     "files": {"switches", "text"},
     "switches": set(),

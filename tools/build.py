@@ -18,7 +18,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from course_utils.files import write_whole
-from tools.exercises import grader, solution_cells, stub_cells
+from tools import teaching
+from tools.exercises import classroom_cells, grader, solution_cells, stub_cells
 from tools.project import (
     GRADERS,
     NOTEBOOKS,
@@ -51,6 +52,7 @@ BADGE = (
     "(https://colab.research.google.com/github/{name}/blob/main/notebooks/{notebook})"
 )
 METADATA_KEY = "loops_to_lightning"
+NEIGHBOUR = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")  # a link to a file of the course
 KEPT = ("tags", "nbgrader")  # of a cell's metadata
 README = ROOT / "README.md"
 MAP_IN_README = re.compile(r"(?<=<!-- map -->\n).*?(?=<!-- /map -->)", re.DOTALL)
@@ -75,6 +77,18 @@ def build_solution(source: Path) -> NotebookNode:
     notebook = _notebook(solution_cells(source), f"sol-{source.stem}", path)
     _keep_outputs(notebook, path)
     return notebook
+
+
+def build_classroom(source: Path) -> NotebookNode:
+    """Return the exercise notebook for nbgrader: with answers and checks that grade.
+
+    It stands by itself, wherever a learner puts it: it has no badge and leads to no other file.
+    """
+    cells = classroom_cells(source)
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = NEIGHBOUR.sub(r"\1", cell.source.replace("{{badge}}\n\n", ""))
+    return _notebook(cells, f"class-{source.stem}", Path(f"{source.stem}.ipynb"))
 
 
 def notebooks() -> dict[Path, NotebookNode]:
@@ -138,12 +152,13 @@ def readme() -> str:
 
 
 def build_all() -> None:
-    """Build every notebook and grader, and the table of lessons in the README."""
+    """Build every notebook and grader, and what the README and the teachers' page derive."""
     for path, notebook in notebooks().items():
         write(notebook, path)
     for source in exercise_sources():
         write_whole(grader_of(source), grader(source).encode())
     write_whole(README, readme().encode())
+    write_whole(teaching.PAGE, teaching.page().encode())
 
 
 def stale() -> list[str]:
@@ -153,8 +168,9 @@ def stale() -> list[str]:
     paths = [path for path, notebook in built.items() if not _same(notebook, path)]
     paths += [path for path, text in graders.items() if not _reads(path, text)]
     paths += sorted(_derived() - built.keys() - graders.keys())
-    names = [path.relative_to(ROOT).as_posix() for path in paths]
-    return names + ([README.name] if readme() != README.read_text("utf-8") else [])
+    texts = {README: readme(), teaching.PAGE: teaching.page()}
+    paths += [path for path, text in texts.items() if not _reads(path, text)]
+    return [path.relative_to(ROOT).as_posix() for path in paths]
 
 
 def _derived() -> set[Path]:

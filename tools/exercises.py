@@ -41,18 +41,50 @@ def stub_cells(source: Path) -> list[NotebookNode]:
 
     Raises SourceError where the source is not of the form that it should be.
     """
-    cells, answers = [], 0
-    number = 1
-    for cell in _shown(source, without=("grader",)):
+    return list(_for_nbgrader(source, without=("grader",), change=stub))
+
+
+def classroom_cells(source: Path) -> list[NotebookNode]:
+    """Return the cells from which nbgrader makes a learner's notebook, and by which it grades.
+
+    Answers are there, between their marks. A check's cell shows what the check says; only when it
+    is graded it fails, too, unless the answer is right, and asks the question anew, whatever the
+    learner has called by its name.
+    """
+    cells = list(_for_nbgrader(source, without=("grader",), change=_with_marks))
+    module = f"course_utils.exercises.lessons.lesson_{source.stem[:2]}"
+    for cell in cells:
+        if (number := _checked(cell)) is not None:
+            call, *rest = cell.source.splitlines()
+            hints = [line for line in rest if line.startswith("#")]
+            again = f"from {module} import q{number}"
+            shown = [f"outcome = {call}", "display(outcome)"]
+            graded = "assert outcome.kind == 'right', outcome.kind"
+            cell.source = "\n".join([*_hidden(again), *shown, *hints, *_hidden(graded)])
+    return cells
+
+
+def _for_nbgrader(source: Path, without: tuple[str, ...], change) -> Iterator[NotebookNode]:
+    number, answers = 1, 0
+    for cell in _shown(source, without):
         if has_answer(cell.source):
-            cell.source, answers = _marked(source, stub, cell.source), answers + 1
+            cell.source, answers = _marked(source, change, cell.source), answers + 1
             name = f"q{number}-answer" + (f"-{answers}" if answers > 1 else "")
             _mark(cell, name, solution=True)
         elif (found := _checked(cell)) is not None:
             _mark(cell, f"q{found}-check", grade=True, locked=True, points=1)
             number, answers = found + 1, 0
-        cells.append(cell)
-    return cells
+        yield cell
+
+
+def _with_marks(code: str) -> str:
+    stub(code)  # raises where the marks make no stub
+    return code
+
+
+def _hidden(line: str) -> list[str]:
+    """Return a line that nbgrader takes out of the learner's version, and puts back to grade."""
+    return ["### BEGIN HIDDEN TESTS", line, "### END HIDDEN TESTS"]
 
 
 def solution_cells(source: Path) -> list[NotebookNode]:
