@@ -22,6 +22,7 @@ from tools.exercises import grader, solution_cells, stub_cells
 from tools.project import (
     GRADERS,
     NOTEBOOKS,
+    README,
     ROOT,
     exercise_sources,
     grader_of,
@@ -52,7 +53,6 @@ BADGE = (
 )
 METADATA_KEY = "loops_to_lightning"
 KEPT = ("tags", "nbgrader")  # of a cell's metadata
-README = ROOT / "README.md"
 MAP_IN_README = re.compile(r"(?<=<!-- map -->\n).*?(?=<!-- /map -->)", re.DOTALL)
 
 
