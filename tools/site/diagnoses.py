@@ -35,7 +35,7 @@ show none of these, the doctor says what differs, in which layer and operation, 
 |---|---|
 {rows}
 
-Shown in recipes: {elsewhere}.
+See also, in the recipes: {elsewhere}.
 
 ```{{toctree}}
 :hidden:

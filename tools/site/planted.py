@@ -331,7 +331,7 @@ PLANTED = (
     # Before the first step
     Planted(
         "other seed or build order",
-        "The first losses differ already, and only in later digits are they alike.",
+        "The very first losses differ.",
         (("torch.manual_seed(0)", "torch.manual_seed(1)"),),
     ),
     Planted(
