@@ -17,14 +17,17 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help lab course test lowest lint build record publish benchmark preflight classroom slides kit \
-	clean
+	site links clean
 
 help:  ## Show this list
 	@echo "make TARGET, where TARGET is one of:"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14 | sed 's/^/  /'
 
-lab: $(READY)  ## Open the course in JupyterLab (LAB_FLAGS="--no-browser --port 9000" to change how)
-	@$(BIN)/jupyter lab $(LAB_FLAGS) notebooks || { status=$$?; [ "$$(id -u)" != 0 ] || \
+# Learners work on copies, so that an update and their edits never meet.
+WORK ?= $(or $(LEFT),./)work
+
+lab: $(READY)  ## Open lesson 0 in JupyterLab (LAB_FLAGS="--no-browser --port 9000" to change how)
+	@$(BIN)/python -m tools.lab $(WORK) $(LAB_FLAGS) || { status=$$?; [ "$$(id -u)" != 0 ] || \
 		echo 'As root, JupyterLab has to be told so: make lab LAB_FLAGS="--allow-root"' >&2; exit $$status; }
 
 course: $(READY)  ## Run every lesson without a browser and print a table of results
@@ -83,6 +86,12 @@ build: $(READY)  ## Build the notebooks from notebooks/source; outputs stay wher
 record: $(READY)  ## Build the notebooks and record their outputs on full MNIST (see CONTRIBUTING.md)
 	$(BIN)/python -m tools.record $(LESSONS)
 
+site: $(READY)  ## Build the web site into build/site, from the recorded notebooks, and check its links
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.site
+
+links: $(READY)  ## Build the web site, and ask the network for every address elsewhere, too
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.site --links
+
 publish: $(READY)  ## Move the course to a fork: make publish REPO=owner/name
 	$(BIN)/python -m tools.publish $(REPO)
 
@@ -104,7 +113,7 @@ define MAKE_VENV
 @echo "Installing the course into $(@D) (torch is large: a few minutes, once) …"
 endef
 PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
-COURSE := --editable ".[test,author,style]"
+COURSE := --editable ".[test,author,style,site]"
 
 $(READY): pyproject.toml constraints.txt
 	$(MAKE_VENV)

@@ -115,7 +115,9 @@ def test_publish_moves_everything_and_keeps_the_outputs(clone, first_on_path):
     old = repository().removeprefix("https://github.com/")
     left = subprocess.run(["git", "grep", "-l", old], cwd=clone, capture_output=True, text=True)
     assert left.stdout == ""
-    assert "octocat/my-course" in (clone / "README.md").read_text("utf-8")
+    readme = (clone / "README.md").read_text("utf-8")
+    assert "octocat/my-course" in readme and "https://octocat.github.io/my-course/" in readme
+    assert ".github.io" not in readme.replace("octocat.github.io", "")
     for path in sorted((clone / "notebooks").glob("*.ipynb")):
         before = nbformat.read(ROOT / "notebooks" / path.name, as_version=4)
         after = nbformat.read(path, as_version=4)

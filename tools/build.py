@@ -23,6 +23,7 @@ from tools.exercises import classroom_cells, grader, solution_cells, stub_cells
 from tools.project import (
     GRADERS,
     NOTEBOOKS,
+    README,
     ROOT,
     exercise_sources,
     grader_of,
@@ -54,7 +55,6 @@ BADGE = (
 METADATA_KEY = "loops_to_lightning"
 NEIGHBOUR = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")  # a link to a file of the course
 KEPT = ("tags", "nbgrader")  # of a cell's metadata
-README = ROOT / "README.md"
 MAP_IN_README = re.compile(r"(?<=<!-- map -->\n).*?(?=<!-- /map -->)", re.DOTALL)
 
 

@@ -9,11 +9,19 @@ SOURCES = NOTEBOOKS / "source"
 EXERCISES = SOURCES / "exercises"
 GRADERS = ROOT / "course_utils" / "exercises" / "lessons"
 PYPROJECT = ROOT / "pyproject.toml"
+README = ROOT / "README.md"
 
 
 def repository() -> str:
     """Return the repository's address, as `pyproject.toml` chooses it."""
     return tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["urls"]["Repository"]
+
+
+def site_of(address: str) -> str:
+    """Return where GitHub Pages shows the repository of this address; it ends with a slash."""
+    owner, name = address.removeprefix("https://github.com/").split("/")
+    host = f"{owner.lower()}.github.io"
+    return f"https://{host}/" if name.lower() == host else f"https://{host}/{name}/"
 
 
 def sources() -> list[Path]:

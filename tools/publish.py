@@ -11,7 +11,7 @@ from pathlib import Path
 
 from course_utils.files import write_whole
 from tools.build import build_all
-from tools.project import PYPROJECT, ROOT, repository
+from tools.project import PYPROJECT, ROOT, repository, site_of
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
 
@@ -24,11 +24,14 @@ def publish(name: str) -> list[str]:
     if not NAME.fullmatch(name) or name.endswith(".git"):
         raise ValueError(f"{name!r} is not of the form owner/name, as in octocat/my-course.")
     old, new = repository(), f"https://github.com/{name}"
+    moves = {site_of(old): site_of(new), old: new}
     changed = []
     for path in [PYPROJECT, *_texts()]:
-        text = path.read_text("utf-8")
-        if old in text:
-            write_whole(path, text.replace(old, new).encode())
+        before = text = path.read_text("utf-8")
+        for here, there in moves.items():
+            text = text.replace(here, there)
+        if text != before:
+            write_whole(path, text.encode())
             changed.append(path.relative_to(ROOT).as_posix())
     build_all()
     return changed
