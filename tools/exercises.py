@@ -2,8 +2,8 @@
 
 Of its cells, one tagged `grader` goes into the module that checks the answers, and into no
 notebook; one tagged `given` into both (a loop that is shown, and that the check runs too); one
-tagged `learner` only into the notebook with the gaps. A cell with marks is an answer: it belongs to
-the next `qN.check(…)`.
+tagged `learner` only into the notebook with the gaps, one tagged `worked` only into the other. A
+cell with marks is an answer: it belongs to the next `qN.check(…)`.
 """
 
 import ast
@@ -43,7 +43,7 @@ def stub_cells(source: Path) -> list[NotebookNode]:
     """
     cells, answers = [], 0
     number = 1
-    for cell in _shown(source, without=("grader",)):
+    for cell in _shown(source, without=("grader", "worked")):
         if has_answer(cell.source):
             cell.source, answers = _marked(source, stub, cell.source), answers + 1
             name = f"q{number}-answer" + (f"-{answers}" if answers > 1 else "")
@@ -123,7 +123,7 @@ def _checked(cell: NotebookNode) -> int | None:
 
 
 def _numbers(parts: list[str]) -> list[int]:
-    found = re.findall(r"^q(\d+) = Question\(", "\n".join(parts), re.MULTILINE)
+    found = re.findall(r"^q(\d+) = (?:Question|Patient)\(", "\n".join(parts), re.MULTILINE)
     return [int(number) for number in found]
 
 
