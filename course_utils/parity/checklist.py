@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from .chance import parted
 from .compare import NO_STEPS
 from .looks import facts, framed
+from .record import Call
 from .rerun import Run
 from .trace import Trace
 
@@ -188,10 +190,16 @@ def _random(first: Trace, second: Trace) -> Item:
         return Item(name, True, "no random number is drawn in the forward pass")
     if drawing[0] != drawing[1]:
         return Item(name, False, "random numbers are drawn in the forward pass of one run only")
-    if any(a.random != b.random for a, b in zip(*sides, strict=False)):
+    if any(map(_from_other_states, *sides)):
         found = "random numbers are drawn from other states: something else draws on one side"
         return Item(name, False, found)
     return Item(name, True, "random numbers are drawn from the same states")
+
+
+def _from_other_states(one: Call, other: Call) -> bool:
+    """Return whether a generator that the forward pass draws from was in another state before."""
+    differ = parted(one.random, other.random)
+    return any(apart and drew for apart, drew in zip(differ, one.drew, strict=False))
 
 
 def _same(name: str, first: Trace, second: Trace, advice: str) -> Item:
