@@ -308,7 +308,7 @@ print(compare(run_loop(softened), run_port(Softened)[0]).verdict)
 # read: softmax twice: +(?P<softened>[\d.]+)
 
 # %%
-x, y = (part[:10] for part in next(iter(loaders().train_dataloader())))
+x, y = (part[10:20] for part in next(iter(loaders().train_dataloader())))
 
 
 def learned_by_heart(train, soften):
@@ -434,7 +434,7 @@ print(f"eights found:            {(says_eight & is_eight).sum()} of {is_eight.su
 
 
 # %%
-def with_penalty(model, loader, strength=3e-4):
+def with_penalty(model, loader, strength=3e-3):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for step, (x, y) in enumerate(loader, start=1):
         loss = F.cross_entropy(model(x.to(device)), y.to(device))
@@ -454,26 +454,33 @@ def without_penalty(model, loader):
 # Loop and port are compared over 50 steps. The penalty is there from step 1 on. What is the verdict?
 #
 # - identical
-#   if: text.startswith("50 steps: identical")
+#   if: "50 steps: identical" in text
 #   Then not a bit would differ. The penalty changes the last bits of some gradients.
 # + equal within rounding
-#   if: text.startswith("50 steps: equal within rounding")
+#   if: "50 steps: equal within rounding" in text
 #   By their size alone, these differences are rounding. The verdict is true of fifty steps, and no promise for more.
 # - different
-#   if: text.startswith("50 steps: different")
+#   if: "50 steps: different" in text
 #   The doctor never guesses. As long as a difference is as small as rounding, and does not grow faster, it says that.
 #
 # read: 50 steps: (?P<verdict>.+)
 
 # %%
+reports = {}
 for steps in (50, 200):
     pair = run_loop(with_penalty, steps), run_loop(without_penalty, steps)
-    report = compare(*pair, names=("with penalty", "without"))
-    print(f"{steps} steps: {report.verdict}, {report.diagnosis.name}, {report.first_difference}")
+    reports[steps] = compare(*pair, names=("with penalty", "without"))
+    print(f"{steps} steps: {reports[steps].verdict}, {reports[steps].diagnosis.name}")
 
 # %% [markdown]
-# After 200 steps there is no doubt any more. *Equal within rounding needs a reason*: another device, other threads, another formula for the same sum. Where there is no reason,
-# two runs of one program have no right to differ in a single bit. Then run longer.
+# After 200 steps there is no doubt any more. And the first report was no dead end for those who read it to the end:
+
+# %%
+print(*reports[50].diagnosis.evidence, sep="\n")
+
+# %% [markdown]
+# *Equal within rounding needs a reason*: another device, other threads, another formula for the same sum. Here the reason that it names is the penalty itself: operations that only one
+# side has. Is that reason a good one? If not, or if there is none, look for the fault, and run longer. Two runs of one program have no right to differ in a single bit.
 
 # %% [markdown]
 # ### What else to check
