@@ -10,12 +10,13 @@ from tools.project import SOURCES
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """After a notebook's cell: do its questions and the lesson's quotations hold on this run?"""
+    """After a lesson's cell: do its questions and the lesson's quotations hold on this run?"""
     result = yield
     if type(item).__name__ != "IPyNbCell":
         return result
     source = SOURCES / Path(item.path).with_suffix(".py").name
-    if source.exists() and item.test_outputs is not None:
+    of_a_lesson = Path(item.path).parent.name not in ("exercises", "solutions")
+    if of_a_lesson and source.exists() and item.test_outputs is not None:
         text = output_text(item.test_outputs)
         put_out = item.parent.__dict__.setdefault("put_out", [])
         put_out.append(text)

@@ -32,6 +32,7 @@ from tools.project import (
     solution_of,
     sources,
     stub_of,
+    templates,
 )
 from tools.questions import shown
 
@@ -93,7 +94,7 @@ def build_classroom(source: Path) -> NotebookNode:
 
 def notebooks() -> dict[Path, NotebookNode]:
     """Return every notebook as its source has it, by where it belongs."""
-    built = {notebook_of(source): build(source) for source in sources()}
+    built = {notebook_of(source): build(source) for source in [*sources(), *templates()]}
     for source in exercise_sources():
         built |= {stub_of(source): build_stub(source), solution_of(source): build_solution(source)}
     return built

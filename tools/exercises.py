@@ -2,8 +2,8 @@
 
 Of its cells, one tagged `grader` goes into the module that checks the answers, and into no
 notebook; one tagged `given` into both (a loop that is shown, and that the check runs too); one
-tagged `learner` only into the notebook with the gaps. A cell with marks is an answer: it belongs to
-the next `qN.check(…)`.
+tagged `learner` only into the notebook with the gaps, one tagged `worked` only into the other. A
+cell with marks is an answer: it belongs to the next `qN.check(…)`.
 """
 
 import ast
@@ -41,7 +41,7 @@ def stub_cells(source: Path) -> list[NotebookNode]:
 
     Raises SourceError where the source is not of the form that it should be.
     """
-    return list(_for_nbgrader(source, without=("grader",), change=stub))
+    return list(_for_nbgrader(source, without=("grader", "worked"), change=stub))
 
 
 def classroom_cells(source: Path) -> list[NotebookNode]:
@@ -51,7 +51,7 @@ def classroom_cells(source: Path) -> list[NotebookNode]:
     is graded it fails, too, unless the answer is right, and asks the question anew, whatever the
     learner has called by its name.
     """
-    cells = list(_for_nbgrader(source, without=("grader",), change=_with_marks))
+    cells = list(_for_nbgrader(source, without=("grader", "worked"), change=_with_marks))
     module = f"course_utils.exercises.lessons.lesson_{source.stem[:2]}"
     for cell in cells:
         if (number := _checked(cell)) is not None:
@@ -155,7 +155,7 @@ def _checked(cell: NotebookNode) -> int | None:
 
 
 def _numbers(parts: list[str]) -> list[int]:
-    found = re.findall(r"^q(\d+) = Question\(", "\n".join(parts), re.MULTILINE)
+    found = re.findall(r"^q(\d+) = (?:Question|Patient)\(", "\n".join(parts), re.MULTILINE)
     return [int(number) for number in found]
 
 

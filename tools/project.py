@@ -29,6 +29,11 @@ def sources() -> list[Path]:
     return sorted(SOURCES.glob("[0-9][0-9]_*.py"))
 
 
+def templates() -> list[Path]:
+    """Return the text sources of the notebooks that a learner fills in with work of their own."""
+    return sorted(set(SOURCES.glob("*.py")) - set(sources()))
+
+
 def exercise_sources() -> list[Path]:
     """Return the text sources of the exercises, in the order of the course."""
     return sorted(EXERCISES.glob("[0-9][0-9]_*.py"))
@@ -55,5 +60,6 @@ def grader_of(source: Path) -> Path:
 
 
 def recorded() -> list[Path]:
-    """Return every notebook that carries outputs: the lessons, then the worked exercises."""
-    return [*map(notebook_of, sources()), *map(solution_of, exercise_sources())]
+    """Return every notebook that carries outputs: lessons, templates, then worked exercises."""
+    shown = map(notebook_of, [*sources(), *templates()])
+    return [*shown, *map(solution_of, exercise_sources())]

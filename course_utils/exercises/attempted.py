@@ -9,6 +9,15 @@ from types import FunctionType
 
 from course_utils.exercises.outcomes import Outcome, unattempted
 
+# What a class has of its own although nothing stands in it.
+BARE = {
+    "__annotate_func__",
+    "__doc__",
+    "__firstlineno__",
+    "__module__",
+    "__qualname__",
+    "__static_attributes__",
+}
 # All that a body can consist of which does nothing, or only raises NotImplementedError.
 IDLE = {
     "CALL",
@@ -46,6 +55,8 @@ def _gaps(name: str, answer: object) -> Iterator[str]:
         if _has_gap(answer):
             yield answer.__name__
     elif isinstance(answer, type):
+        if not vars(answer).keys() - BARE:
+            yield answer.__name__
         for method, value in vars(answer).items():
             for function in (value, getattr(value, "__func__", None)):
                 if isinstance(function, FunctionType) and _has_gap(function):

@@ -42,7 +42,7 @@ def guarded(check: Callable[[], Outcome], expects: str, seconds: float | None = 
     """
     limit = SECONDS if seconds is None else seconds
     try:
-        with _quiet(), _staying(), _as_before(), at_most(limit):
+        with undisturbed(), at_most(limit):
             outcome = check()
     except Found as found:
         return found.outcome
@@ -53,6 +53,13 @@ def guarded(check: Callable[[], Outcome], expects: str, seconds: float | None = 
     if isinstance(outcome, Outcome):
         return outcome
     return unchecked("The check came to no result: that is a fault of the course, not of yours.")
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let the block print nothing, end no kernel, and leave generators and modes as they are."""
+    with _quiet(), _staying(), _as_before():
+        yield
 
 
 @contextmanager

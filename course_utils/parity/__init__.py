@@ -8,10 +8,12 @@ report = compare(raw, port)
 print(report)                              # the verdict; where they differ, and why
 report.assert_identical()
 
-And for two functions that train: `diagnose(by_hand, with_lightning, model=MyNet)`.
+And for two functions that train: `diagnose(by_hand, with_lightning, model=MyNet)`; whether they can
+be equal at all: `checklist(by_hand, with_lightning, model=MyNet)`.
 """
 
 from .check import assert_golden, assert_parity
+from .checklist import checklist
 from .compare import compare
 from .join import join
 from .report import Difference, ParityError, Report
@@ -26,6 +28,7 @@ __all__ = [
     "Trace",
     "assert_golden",
     "assert_parity",
+    "checklist",
     "compare",
     "compare_resumed",
     "diagnose",
