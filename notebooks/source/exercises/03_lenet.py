@@ -13,6 +13,7 @@
 
 # %%
 from copy import deepcopy
+import warnings
 from math import inf
 
 import lightning as L
@@ -534,8 +535,11 @@ def stopping():
 L.seed_everything(1, verbose=False)
 data, lit = FewDigits(), Broken()
 trainer = L.Trainer(max_epochs=12, callbacks=[stopping()], **QUIET)
-trainer.fit(lit, data.train_dataloader(), data.val_dataloader())
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    trainer.fit(lit, data.train_dataloader(), data.val_dataloader())
 x, y = (torch.cat(parts) for parts in zip(*data.val_dataloader()))
+print(*{str(one.message).strip() for one in told if "compute" in str(one.message)}, sep="\n")
 print("stopped after epoch", trainer.current_epoch)
 print({name: round(value.item(), 3) for name, value in trainer.callback_metrics.items()})
 print(f"validation accuracy, counted: {(lit.model(x).argmax(1) == y).float().mean():.3f}")
