@@ -12,8 +12,8 @@
 # {{setup}}
 
 # %%
-from copy import deepcopy
 import warnings
+from copy import deepcopy
 from math import inf
 
 import lightning as L
