@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Two runs round at each step, the measured one was changed once: so many times further is allowed.
 ALLOWED = 10
+TOLD_APART = 1.0  # of the way that training moved the weights
 
 
 class Nudge(Watcher):
@@ -87,7 +88,8 @@ def weighed(report: Report, pair: Pair, nudged: Trace) -> Report:
     )
     found = report.diagnosis
     found = replace(found, evidence=[*found.evidence, said])
-    within = apart <= ALLOWED * carried
+    # Where rounding alone ends anywhere, or in NaN, being no further apart says nothing.
+    within = apart <= ALLOWED * carried and apart < TOLD_APART
     if within and found.name == "more than rounding":
         return replace(report, verdict="equal within rounding", diagnosis=_enlarged(found))
     if not within and report.verdict == "equal within rounding":

@@ -66,7 +66,6 @@ WRONG = {
         "no loss returned": (("return F.cross", "F.cross"), "no optimizer takes a step"),
     },
     4: {
-        "as it was": ("class Mended(Broken):\n    pass\n", "digits together"),
         "direction not mended": ((', mode="max"', ""), "a larger value or a smaller"),
         "another patience": (("patience=2", "patience=4"), "How long is its patience"),
         "stopped by training digits": (("val_acc", "train_acc"), "on to epoch 20"),

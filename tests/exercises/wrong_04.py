@@ -97,7 +97,6 @@ WRONG = {
         "flags as a text": ('flags = "max_epochs=5"', "should be a dictionary"),
     },
     5: {
-        "as it was": ("class Mended(Average):\n    pass\n", "holds nothing of your callback"),
         "set to zero again": (
             ('if not hasattr(self, "mean"):  # nothing was loaded', "if True:"),
             "called before `on_train_start`",

@@ -93,7 +93,6 @@ WRONG = {
         "no loss returned": (("return style +", "style +"), "no optimizer takes a step"),
     },
     5: {
-        "as it was": ("class WholeModule(HalfAModule):\n    pass\n", "has no gradient"),
         "detached": (("features(drawn)", "features(drawn.detach())"), "has no gradient"),
         "training mode": ((TAKEN, "self.network = network.requires_grad_(False)"), "in which mode"),
         "eval too late": (

@@ -4,6 +4,7 @@ import logging
 import os
 import random
 from dataclasses import replace
+from math import isnan
 
 import numpy as np
 import pytest
@@ -286,3 +287,18 @@ def test_a_nudge_changes_every_weight_in_its_last_place():
     ):
         assert not (one == other).any()
         assert torch.allclose(one, other, rtol=3e-7, atol=0)
+
+
+def squared(logits, y):
+    return F.cross_entropy(logits.square(), y)
+
+
+def squared_by_hand(logits, y):
+    return formula(logits.square(), y)
+
+
+def test_where_a_run_ends_in_nan_nothing_is_called_rounding():
+    plan = {"optimizer": sgd(3.0), "epochs": 8}
+    report = diagnose(run(**plan, loss=squared), run(**plan, loss=squared_by_hand))
+    assert isnan(report.largest_difference)
+    assert report.verdict == "different", str(report)
