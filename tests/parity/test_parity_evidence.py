@@ -371,3 +371,18 @@ def test_a_late_fault_is_found_behind_rounding():
 )
 def test_learning_rates_that_differ_do_not_look_equal(rates, shown):
     assert told_apart(*rates) == shown
+
+
+@pytest.mark.parametrize(
+    ("factor", "named"),
+    [(1.01, False), (2.0, True)],
+)
+def test_a_factor_near_one_may_be_rounding_that_grew(factor, named):
+    """Runs that were apart before, by rounding, may be so by 1% later; not by a factor of two."""
+    steps = iter(range(10**6))
+
+    def weighed(logits, y):
+        return F.cross_entropy(logits, y) * (1 + 1e-7 if next(steps) < 6 else factor)
+
+    report = compare(raw(Plan()), raw(Plan(loss=weighed)))
+    assert (report.diagnosis.name == "gradients a constant factor apart") == named, str(report)

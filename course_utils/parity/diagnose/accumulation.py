@@ -7,6 +7,8 @@ from ..pair import Pair
 from ..record import Step
 from .finding import Diagnosis, fits, previous
 
+DRIFTED = 0.1  # a factor as near to 1 may be rounding that grew, where the runs were apart before
+
 
 def cleared_before_step(pair: Pair) -> Diagnosis | None:
     """One run sets its gradients to zero after the backward pass, before the step uses them."""
@@ -88,14 +90,16 @@ def cleared_once_in_closure(pair: Pair) -> Diagnosis | None:
     if not all(map(_closure, pair.steps)):
         return None
     backward = [sum(e.startswith("backward") for e in step.events) for step in pair.steps]
-    if pair.steps[0].backwards == pair.steps[1].backwards:
+    # Backward passes from before the last step are another fault.
+    if pair.steps[0].backwards == pair.steps[1].backwards or any(s.leftover for s in pair.steps):
         return None
     few = 0 if pair.steps[0].backwards > pair.steps[1].backwards else 1
     return Diagnosis(
         "forgotten zero_grad()",
-        f"In {pair.names[few]} gradients add up within a step: the optimizer evaluates its batch "
-        "several times, and the gradients are not set to zero each time.",
-        "Call `optimizer.zero_grad()` inside the closure, before `backward()`. Under automatic "
+        f"In {pair.names[few]} gradients add up within a step: a batch goes through the model "
+        "several times, as when an optimizer calls its closure again, and the gradients are not "
+        "set to zero each time.",
+        "Call `optimizer.zero_grad()` before each `backward()`, in a closure too. Under automatic "
         "optimization Lightning does so by itself.",
         [
             pair.say(
@@ -215,10 +219,15 @@ def _ratio_unclipped(pair: Pair) -> float | None:
     return a / b if a > 0 and b > 0 and a / b != 1 else None
 
 
+def _drifted(pair: Pair) -> bool:
+    """Return whether the runs were apart before this step, by rounding that may have grown."""
+    return pair.first is not None and pair.first[0] < pair.index
+
+
 def constant_factor(pair: Pair) -> Diagnosis | None:
     """The gradients point the same way, with other lengths."""
     ratio, unclipped = gradient_ratio(pair), _ratio_unclipped(pair)
-    if ratio is None:
+    if ratio is None or (_drifted(pair) and abs(ratio - 1) < DRIFTED):
         return None
     found = f"{max(ratio, 1 / ratio):.6g} times that of"
     larger, smaller = pair.names if ratio > 1 else pair.names[::-1]
