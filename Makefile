@@ -51,10 +51,10 @@ PYTEST = COURSE_DATA=sample COURSE_PACE=quick OMP_NUM_THREADS=1 $(BIN)/python -m
 # Exercises run in their worked form only: a stub has nothing to run.
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=240 --ignore=notebooks/exercises
 UNITS := $(LEFT).pytest_cache/units
-# Two lessons run with the unit tests, and two suites' tests with the other lessons, so that both
+# Two lessons run with the unit tests, and four suites' tests with the other lessons, so that both
 # sides take about as long.
 BESIDE := notebooks/00_start_here.ipynb notebooks/05_style_transfer.ipynb
-ASIDE := tests/train tests/teaching
+ASIDE := tests/train tests/teaching tests/site tests/scale
 
 # The unit tests run beside the notebooks; what they said comes after. 5: the flags chose no test.
 define TESTS
