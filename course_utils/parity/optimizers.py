@@ -48,12 +48,16 @@ class Groups:
 def _unchanged(before: list, now: list) -> bool:
     """Return whether values are the same, of kinds that cannot change in place."""
     return len(before) == len(now) and all(
-        type(one) in FIXED and (one is other or one == other)
+        _fixed(one) and (one is other or one == other)
         for one, other in zip(now, before, strict=True)
     )
 
 
-FIXED = {int, float, bool, str, type(None), tuple}
+def _fixed(value: object) -> bool:
+    return type(value) in FIXED or (type(value) is tuple and all(map(_fixed, value)))
+
+
+FIXED = {int, float, bool, str, type(None)}
 
 
 class _Settings(dict):

@@ -81,16 +81,19 @@ CHANGES = {
     "a parameter less": lambda o: o.param_groups[0]["params"].pop(),
     "a group less": lambda o: o.param_groups.pop(),
     "a tensor in place": lambda o: o.param_groups[1]["lr"].fill_(0.5),
+    "a tensor of a pair, in place": lambda o: o.param_groups[1]["betas"][0].fill_(0.5),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_groups_are_read_anew_when_something_in_them_changes(change):
     weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
-    rate = torch.tensor(0.1) if "tensor" in change else 0.1
+    rate = torch.tensor(0.1) if change == "a tensor in place" else 0.1
     optimizer = torch.optim.Adam(
         [{"params": weights[:2]}, {"params": weights[2:], "lr": rate}], foreach=False
     )
+    if "pair, in" in change:
+        optimizer.param_groups[1]["betas"] = torch.tensor(0.9), 0.999
     numbers = {id(weight): number for number, weight in enumerate(weights)}
     groups = Groups()
     before = groups.read(optimizer, numbers)
