@@ -11,7 +11,6 @@ from .finding import (
     equal_in,
     evaluations,
     listed,
-    numbers,
     other_drawn,
     random_parted,
     sentence,
@@ -354,9 +353,3 @@ def _operations(pair: Pair) -> list[str]:
     from .gradient import other_operations
 
     return other_operations(pair)
-
-
-def losses_line(pair: Pair) -> list[str]:
-    """Say the losses of the step, where both were seen."""
-    losses = [step.losses for step in pair.steps]
-    return [pair.say("loss {}", *map(numbers, losses))] if all(losses) else []
